@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# `make demo` runs the main job, `make test` proves everything; both set up what they need.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON3 ?= python3
+export NEURONOPS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/neuronops
+# One environment for each lock and interpreter, shared by all checkouts and safe to delete.
+ENV := $(NEURONOPS_CACHE)/python/$(shell { cat requirements/dev.txt; $(PYTHON3) --version; } | sha256sum | cut -c1-16)
+COLLECTION := .build/collections/ansible_collections/neuronops/vllm
+export PATH := $(ENV)/bin:$(PATH)
+
+.PHONY: help
+help:  ## Show the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+.PHONY: env
+env: $(ENV)/.complete $(COLLECTION)/galaxy.yml  ## Make the Python environment that the other targets use.
+
+$(ENV)/.complete:
+	@requirements/install.sh "$(PYTHON3)" "$(ENV)"
+
+# Ansible finds a collection by its folders' names, so the checkout stands under them through a link.
+$(COLLECTION)/galaxy.yml:
+	@mkdir -p $(dir $(COLLECTION)) && ln -sfn "$(CURDIR)" $(COLLECTION)
+
+.PHONY: python
+python: env  ## Print the path of that environment's interpreter.
+	@echo "$(ENV)/bin/python"
+
+.PHONY: lock
+lock: env  ## Resolve requirements/*.in again into the pinned *.txt.
+	cd requirements && uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--output-file dev.txt dev.in
+
+.PHONY: demo
+demo: env  ## The main job on this machine, with no AWS account: launch, install, serve, ask. KEEP=1 leaves it running.
+	@python -m sandbox.demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: env  ## Everything that proves the collection; what CI runs.
+	@python -m tests.run
+
+.PHONY: test-fast
+test-fast: env  ## Lint, types and unit tests: no Docker, under two minutes.
+	@python -m tests.run --fast

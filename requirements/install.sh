@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Make the development environment: install.sh INTERPRETER FOLDER. The marker .complete is written last.
+set -euo pipefail
+python3=$1 folder=$2
+here=$(cd "$(dirname "$0")" && pwd)
+
+die() { echo "$*" >&2; exit 1; }
+
+apt_install() {
+  [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null ||
+    die "$1 is missing, and only root on Debian or Ubuntu can have it installed here. Install it and try again."
+  echo "Installing $1 ..." >&2
+  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "$1"; } >/dev/null ||
+    die "apt-get could not install $1."
+}
+
+command -v git >/dev/null || apt_install git
+command -v "$python3" >/dev/null || apt_install python3
+"$python3" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+  die "$("$python3" --version) is too old for the controller: Python 3.11 or newer is needed. Name one: make PYTHON3=python3.11 ..."
+"$python3" -c 'import ensurepip' 2>/dev/null ||
+  apt_install "python$("$python3" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
+
+echo "Making the Python environment in $folder (once for each version of requirements/dev.txt) ..." >&2
+rm -rf "$folder"
+"$python3" -m venv "$folder"
+uv=$(sed -n '/^uv==/,/^[^ ]/p' "$here/dev.txt" | sed '$d')
+"$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement <(echo "$uv")
+"$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --require-hashes --requirement "$here/dev.txt"
+touch "$folder/.complete"
