@@ -5,6 +5,8 @@ SHELL := /bin/bash
 
 PYTHON3 ?= python3
 export NEURONOPS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/neuronops
+export NEURONOPS_SANDBOX_NAME ?= neuronops-sandbox
+export NEURONOPS_SANDBOX_STATE := $(NEURONOPS_CACHE)/sandbox/$(NEURONOPS_SANDBOX_NAME)
 # One environment for each lock and interpreter, shared by all checkouts and safe to delete.
 ENV := $(NEURONOPS_CACHE)/python/$(shell { cat requirements/dev.txt; $(PYTHON3) --version; } | sha256sum | cut -c1-16)
 COLLECTION := .build/collections/ansible_collections/neuronops/vllm
@@ -44,3 +46,11 @@ test: env  ## Everything that proves the collection; what CI runs.
 .PHONY: test-fast
 test-fast: env  ## Lint, types and unit tests: no Docker, under two minutes.
 	@python -m tests.run --fast
+
+.PHONY: test-part
+test-part: env  ## One part of the proof: make test-part PART=unit.
+	@python -m tests.run --part $(PART)
+
+.PHONY: molecule
+molecule: env  ## One scenario step by step: make molecule SCENARIO=vllm STEP=converge (after `python -m sandbox up`).
+	@molecule $(or $(STEP),test) --scenario-name $(SCENARIO)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run every part of the proof, two at a time, and end with a table and the line `N passed, N failed`.
+
+`make test` runs all of it, `make test-fast` the parts that need no Docker. A part is one command; what it prints goes to
+.build/logs/PART.log, and the end of that is shown when it fails, with the command that repeats the part alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+LOGS = CHECKOUT / ".build" / "logs"
+AT_A_TIME = 2
+PYTEST_SUMMARY = re.compile(r"^=+ (?:.*?(?P<failed>\d+) failed)?.*?(?:(?P<passed>\d+) passed)?.* in [\d.]+s", re.MULTILINE)
+# A sandbox of its own, so that one left by `make demo KEEP=1` is not in the way.
+SANDBOX = {"NEURONOPS_SANDBOX_NAME": "neuronops-test", "NEURONOPS_SANDBOX_SUBNET": "10.208.0.0/24"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One command of the proof."""
+
+    name: str
+    command: str
+    needs_sandbox: bool = False
+    minutes: int = 10  # after which it has failed
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a part came to: the tests it counted, or itself as one."""
+
+    part: Part
+    passed: int
+    failed: int
+    seconds: float
+
+
+FAST = [
+    Part("ansible-lint", "ansible-lint --offline"),
+    Part("yamllint", "yamllint --strict ."),
+    Part("ruff", "ruff check . && ruff format --check ."),
+    Part("mypy", "mypy plugins/plugin_utils sandbox tests"),
+    Part("docs", "antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .build/collections/ansible_collections/neuronops/vllm"),
+    Part("unit", "pytest tests/unit"),
+]
+# Long ones first, so that the two workers end at about the same time.
+SLOW = [
+    Part("fleet", "python -m sandbox.demo", minutes=30),
+    *(
+        Part(f"molecule-{scenario}", f"molecule test -s {scenario}", needs_sandbox=True, minutes=30)
+        for scenario in ("vllm", "transformers_neuronx", "neuron_driver", "neuron_venv", "default")
+    ),
+]
+
+
+def count(part: Part, log: str, exit_status: int) -> tuple[int, int]:
+    """Return the passed and failed tests in a part's log; a part without pytest is one test."""
+    summaries = list(PYTEST_SUMMARY.finditer(log))
+    passed = sum(int(summary["passed"] or 0) for summary in summaries)
+    failed = sum(int(summary["failed"] or 0) for summary in summaries)
+    if exit_status != 0:
+        return passed, max(failed, 1)
+    return max(passed, 1), failed
+
+
+def run(part: Part, environment: dict[str, str]) -> Result:
+    """Run one part to its end or its time limit, with nothing of it left running."""
+    log = LOGS / f"{part.name}.log"
+    start = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["bash", "-o", "pipefail", "-c", part.command],
+            cwd=CHECKOUT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            exit_status = process.wait(timeout=part.minutes * 60)
+        except subprocess.TimeoutExpired:
+            output.write(f"\nStopped after {part.minutes} minutes.\n".encode())
+            exit_status = -1
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                try:
+                    process.wait(timeout=60)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+    seconds = time.monotonic() - start
+    text = log.read_text(errors="replace")
+    result = Result(part, *count(part, text, exit_status), seconds)
+    verdict = "failed" if result.failed else "passed"
+    print(f"{verdict}  {part.name}  ({seconds:.0f} s)", flush=True)
+    if result.failed:
+        print("\n".join(text.splitlines()[-60:]))
+        print(f"The whole log: {log.relative_to(CHECKOUT)}. Repeat it alone: make test-part PART={part.name}", flush=True)
+    return result
+
+
+@contextmanager
+def sandbox(environment: dict[str, str]) -> Iterator[None]:
+    """Have the sandbox's image and repositories while the parts that need them run."""
+    print("Starting the sandbox ...", flush=True)
+    command = [sys.executable, "-m", "sandbox"]
+    try:
+        subprocess.run([*command, "up", "--no-ec2"], cwd=CHECKOUT, env=environment, check=True)
+        yield
+    finally:
+        subprocess.run([*command, "down"], cwd=CHECKOUT, env=environment, check=True)
+
+
+def run_all(parts: list[Part], environment: dict[str, str]) -> list[Result]:
+    """Run the parts side by side, in the order given."""
+    with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
+        return list(pool.map(lambda part: run(part, environment), parts))
+
+
+def main() -> int:
+    """Run what the arguments ask for and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--fast", action="store_true", help="only the parts that need no Docker")
+    parser.add_argument("--part", action="append", choices=[part.name for part in FAST + SLOW], help="only this part")
+    arguments = parser.parse_args()
+    parts = FAST if arguments.fast else SLOW + FAST
+    if arguments.part:
+        parts = [part for part in SLOW + FAST if part.name in arguments.part]
+
+    start = time.monotonic()
+    LOGS.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **SANDBOX}
+    environment["NEURONOPS_SANDBOX_STATE"] = (
+        f"{environment['NEURONOPS_CACHE']}/sandbox/{environment['NEURONOPS_SANDBOX_NAME']}"
+    )
+    if any(part.needs_sandbox for part in parts):
+        with sandbox(environment):
+            results = run_all(parts, environment)
+    else:
+        results = run_all(parts, environment)
+
+    print(f"\n{'part':28} {'passed':>7} {'failed':>7} {'seconds':>8}")
+    for result in results:
+        print(f"{result.part.name:28} {result.passed:7} {result.failed:7} {result.seconds:8.0f}")
+    passed, failed = sum(result.passed for result in results), sum(result.failed for result in results)
+    print(f"{'all, ' + str(AT_A_TIME) + ' at a time':28} {passed:7} {failed:7} {time.monotonic() - start:8.0f}\n")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
