@@ -35,6 +35,10 @@ lock: env  ## Resolve requirements/*.in again into the pinned *.txt.
 	cd requirements && uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--output-file dev.txt dev.in
 
+.PHONY: docs
+docs: env  ## Write the generated parts of the documentation again.
+	@python docs/role_options.py
+
 .PHONY: demo
 demo: env  ## The main job on this machine, with no AWS account: launch, install, serve, ask. KEEP=1 leaves it running.
 	@python -m sandbox.demo $(if $(KEEP),--keep)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run every part of the proof, two at a time, and end with a table and the line `N passed, N failed`.
 
-`make test` runs all of it, `make test-fast` the parts that need no Docker. A part is one command; what it prints goes to
-.build/logs/PART.log, and the end of that is shown when it fails, with the command that repeats the part alone.
+`make test` runs all of it, `make test-fast` the parts that need no Docker. A part is one command; what it prints
+goes to .build/logs/PART.log, and the end of that is shown when it fails, with the command that repeats the part alone.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 LOGS = CHECKOUT / ".build" / "logs"
+COLLECTION = ".build/collections/ansible_collections/neuronops/vllm"
 AT_A_TIME = 2
-PYTEST_SUMMARY = re.compile(r"^=+ (?:.*?(?P<failed>\d+) failed)?.*?(?:(?P<passed>\d+) passed)?.* in [\d.]+s", re.MULTILINE)
+PYTEST_SUMMARY = re.compile(r"^(?:=+ )?(\d+ (?:passed|failed|error|skipped).*?) in [\d.]+s", re.MULTILINE)
 # A sandbox of its own, so that one left by `make demo KEEP=1` is not in the way.
 SANDBOX = {"NEURONOPS_SANDBOX_NAME": "neuronops-test", "NEURONOPS_SANDBOX_SUBNET": "10.208.0.0/24"}
 
@@ -53,7 +54,7 @@ FAST = [
     Part("yamllint", "yamllint --strict ."),
     Part("ruff", "ruff check . && ruff format --check ."),
     Part("mypy", "mypy plugins/plugin_utils sandbox tests"),
-    Part("docs", "antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .build/collections/ansible_collections/neuronops/vllm"),
+    Part("docs", f"antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck {COLLECTION}"),
     Part("unit", "pytest tests/unit"),
 ]
 # Long ones first, so that the two workers end at about the same time.
@@ -68,9 +69,9 @@ SLOW = [
 
 def count(part: Part, log: str, exit_status: int) -> tuple[int, int]:
     """Return the passed and failed tests in a part's log; a part without pytest is one test."""
-    summaries = list(PYTEST_SUMMARY.finditer(log))
-    passed = sum(int(summary["passed"] or 0) for summary in summaries)
-    failed = sum(int(summary["failed"] or 0) for summary in summaries)
+    counted = re.findall(r"(\d+) (passed|failed|error)", " ".join(PYTEST_SUMMARY.findall(log)))
+    passed = sum(int(number) for number, outcome in counted if outcome == "passed")
+    failed = sum(int(number) for number, outcome in counted if outcome != "passed")
     if exit_status != 0:
         return passed, max(failed, 1)
     return max(passed, 1), failed
@@ -109,7 +110,7 @@ def run(part: Part, environment: dict[str, str]) -> Result:
     print(f"{verdict}  {part.name}  ({seconds:.0f} s)", flush=True)
     if result.failed:
         print("\n".join(text.splitlines()[-60:]))
-        print(f"The whole log: {log.relative_to(CHECKOUT)}. Repeat it alone: make test-part PART={part.name}", flush=True)
+        print(f"The whole log: {log.relative_to(CHECKOUT)}. Repeat it: make test-part PART={part.name}", flush=True)
     return result
 
 

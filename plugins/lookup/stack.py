@@ -11,7 +11,7 @@ author: neuronops.vllm contributors (@neuronops)
 version_added: 0.1.0
 short_description: One tested combination of Neuron SDK, Python packages and vLLM
 description:
-  - Returns an entry of the collection's data file C(data/stacks.yml), which says everything about versions that the roles
+  - Returns an entry of the collection's data file C(data/stacks.yml), which says all about versions that the roles
     of the collection need to know.
   - Fails with the list of entries when there is none of that name, and with the list of fields when an entry of the
     user's own, or one changed by overrides, is not complete.
@@ -59,7 +59,6 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.stacks import StackError, resolve
 
 

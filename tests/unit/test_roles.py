@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every role of the collection must have: an option is documented once, and has its default once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from docs.role_options import renewed
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path.parent.parent for path in CHECKOUT.glob("roles/*/tasks/main.yml"))
+
+
+def options_and_defaults(role: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the documented options of a role and its defaults."""
+    specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text()) or {}
+    return specs["main"]["options"], defaults
+
+
+def test_there_are_the_five_roles() -> None:
+    assert {role.name for role in ROLES} == {
+        "neuron_driver",
+        "neuron_venv",
+        "transformers_neuronx",
+        "vllm",
+        "vllm_server",
+    }
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_defaults_and_argument_specs_name_the_same_options(role: Path) -> None:
+    options, defaults = options_and_defaults(role)
+    optional = {name for name, option in options.items() if not option.get("required")}
+    assert optional == set(defaults)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_the_documented_default_is_the_default(role: Path) -> None:
+    options, defaults = options_and_defaults(role)
+    documented = {name: option.get("default") for name, option in options.items() if not option.get("required")}
+    assert documented == defaults
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_option_has_the_roles_name_a_type_and_a_description(role: Path) -> None:
+    options, _defaults = options_and_defaults(role)
+    for name, option in options.items():
+        assert name.startswith(f"{role.name}_")
+        assert option.get("type")
+        assert option.get("description")
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_the_readme_shows_the_options_as_they_are(role: Path) -> None:
+    assert (role / "README.md").read_text() == renewed(role), "run `make docs`"
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_role_has_a_scenario(role: Path) -> None:
+    assert (CHECKOUT / "molecule" / role.name / "molecule.yml").is_file()
