@@ -1,0 +1,248 @@
+# Copyright (c) 2026 neuronops.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Observe a host's kernel, Neuron hardware, driver, packages and services, without changing anything.
+
+Files are read below `root`, so that the tests can lay out a host in a folder. Commands go through `run`, a function that
+takes an argument list and returns (exit status, standard output, standard error), and 127 for a missing program.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+
+from ansible_collections.neuronops.vllm.plugins.module_utils import neuron_ls
+
+VENDOR = "0x1d0f"
+FAMILIES = {
+    "0x7064": "inf1",
+    "0x7065": "inf1",
+    "0x7066": "inf1",
+    "0x7067": "inf1",
+    "0x7164": "trn1",
+    "0x7264": "inf2",
+    "0x7364": "trn2",
+}
+TOOLS = "/opt/aws/neuron/bin"
+DRIVER_PACKAGE = "aws-neuronx-dkms"
+RECORD = "/var/lib/neuronops/neuron_driver.json"
+_STARTED = re.compile(r"Neuron Driver Started with Version:\s*([0-9][0-9.]*[0-9])")
+
+
+def read(path, root="/"):
+    """Return a file's text without surrounding space, or None where it cannot be read."""
+    try:
+        with open(below(root, path), encoding="utf-8", errors="replace") as stream:
+            return stream.read().strip()
+    except OSError:
+        return None
+
+
+def below(root, path):
+    return os.path.join(root, path.lstrip("/"))
+
+
+def kernel(release, root="/"):
+    """Return the running kernel and the newest installed one, which the next boot brings up."""
+    images = [os.path.basename(path)[len("vmlinuz-") :] for path in glob.glob(below(root, "boot/vmlinuz-*"))]
+    images = [image for image in images if os.path.isdir(below(root, "lib/modules/" + image)) and "rescue" not in image]
+    newest = max(images, key=_natural) if images else release
+    return {
+        "release": release,
+        "headers": _has_headers(release, root),
+        # In a container, or after an image was removed, the running kernel is not among the installed ones.
+        "newest": newest if release in images else release,
+        "newest_headers": _has_headers(newest if release in images else release, root),
+    }
+
+
+def _has_headers(release, root):
+    return os.path.exists(below(root, "lib/modules/{0}/build/Makefile".format(release)))
+
+
+def _natural(text):
+    return [int(part) if part.isdigit() else -1 for part in re.split(r"(\d+)", text) if part.isdigit()]
+
+
+def hardware(root="/"):
+    """Return the Neuron devices on the PCI bus, which needs no driver."""
+    devices = []
+    for path in sorted(glob.glob(below(root, "sys/bus/pci/devices/*"))):
+        device = read("device", path)
+        if read("vendor", path) == VENDOR and device in FAMILIES:
+            devices.append({"address": os.path.basename(path), "family": FAMILIES[device], "device_id": device[2:]})
+    return {"present": bool(devices), "devices": devices}
+
+
+def packages(run):
+    """Return the aws-neuron* packages that the system's package manager knows, by name."""
+    status, output, _error = run(["dpkg-query", "-W", "-f", "${Package}\t${Version}\t${Status}\n", "aws-neuron*"])
+    found = {}
+    if status != 127:
+        for line in output.splitlines():
+            name, version, state = line.split("\t")
+            wish, _problem, condition = state.split(" ")
+            if condition not in ("not-installed", "config-files"):
+                found[name] = {"version": version, "held": wish == "hold", "state": condition}
+        return found
+    status, output, _error = run(["rpm", "-qa", "--qf", "%{NAME}\t%{VERSION}\n", "aws-neuron*"])
+    if status == 0:
+        for line in output.splitlines():
+            name, version = line.split("\t")
+            found[name] = {"version": version, "held": False, "state": "installed"}
+    return found
+
+
+def dpkg_interrupted(run, root="/"):
+    """Tell whether an earlier run of dpkg was cut off, in which state apt refuses to work."""
+    if any(name.isdigit() for name in _listed(below(root, "var/lib/dpkg/updates"))):
+        return True
+    status, output, _error = run(["dpkg", "--audit"])
+    return status != 127 and bool(output.strip())
+
+
+def driver(run, known, running, newest, root="/"):
+    """Return which driver is installed, built for which kernel, loaded, and used by whom.
+
+    known: the packages; running, newest: kernel releases.
+    """
+    package = known.get(DRIVER_PACKAGE, {}).get("version")
+    built = _module_version(run, running, root)
+    installed = package or built
+    loaded = _loaded(run, root)
+    references = read("sys/module/neuron/refcnt", root)
+    return {
+        "installed": installed,
+        "built_for_kernel": installed is not None and built == installed,
+        "built_for_newest": installed is not None
+        and (built if newest == running else _module_version(run, newest, root)) == installed,
+        "loaded": loaded,
+        "references": int(references) if references and references.isdigit() else 0,
+        "in_use_by": _users(root) if loaded else [],
+    }
+
+
+def _module_version(run, release, root):
+    """Return the version of the module on disk for a kernel, or None where there is none."""
+    for folder, _folders, files in os.walk(below(root, "lib/modules/" + release)):
+        for name in files:
+            if re.match(r"neuron\.ko(\.(xz|zst|gz))?$", name):
+                status, output, _error = run(["modinfo", "-F", "version", os.path.join(folder, name)])
+                return output.strip() or None if status == 0 else None
+    return None
+
+
+def _loaded(run, root):
+    """Return the version of the module in the kernel; "unknown" where it is loaded and does not say."""
+    if not os.path.isdir(below(root, "sys/module/neuron")):
+        return None
+    version = read("sys/module/neuron/version", root)
+    if version:
+        return version
+    for command in (["dmesg"], ["journalctl", "--dmesg", "--boot", "--no-pager", "--quiet", "--output=cat"]):
+        status, output, _error = run(command)
+        started = _STARTED.findall(output) if status == 0 else []
+        if started:
+            return started[-1]
+    return "unknown"
+
+
+def _users(root):
+    """Return the processes that have a Neuron device open; those of other users are seen by root only."""
+    users = []
+    for folder in glob.glob(below(root, "proc/[0-9]*")):
+        for descriptor in _listed(os.path.join(folder, "fd")):
+            try:
+                target = os.readlink(os.path.join(folder, "fd", descriptor))
+            except OSError:
+                continue
+            if re.match(r"/dev/neuron\d", target):
+                # The name alone: a command line can hold secrets.
+                users.append({"pid": int(os.path.basename(folder)), "command": read("comm", folder) or "?"})
+                break
+    return sorted(users, key=lambda user: user["pid"])
+
+
+def devices(run, expected, root="/"):
+    """Return what neuron-ls says. Where devices are expected it gets a second try: older ones fail side by side."""
+    path = os.path.join(TOOLS, "neuron-ls")
+    answer = {"path": None, "rc": None, "devices": [], "cores": 0, "error": None}
+    if not os.access(below(root, path), os.X_OK):
+        return answer
+    for _attempt in range(2 if expected else 1):
+        status, output, error = run(["timeout", "60", path, "-j"])
+        answer.update(path=path, rc=status, error=None)
+        try:
+            if status == 0:
+                answer["devices"] = neuron_ls.parse(output)
+                break
+            answer["error"] = "neuron-ls did not answer in 60 seconds" if status == 124 else _last_words(error)
+        except ValueError as failure:
+            answer["error"] = str(failure)
+    answer["cores"] = sum(device["cores"] for device in answer["devices"])
+    return answer
+
+
+def _last_words(error):
+    lines = error.strip().splitlines()
+    return lines[-1] if lines else "neuron-ls failed and said nothing"
+
+
+_PROPERTIES = ["Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID"]
+
+
+def services(run, names, root="/"):
+    """Return the state of systemd units, and the files their main processes really run."""
+    found = []
+    for name in names:
+        status, output, _error = run(["systemctl", "show", "--property=" + ",".join(_PROPERTIES), "--", name])
+        state = dict(line.split("=", 1) for line in output.splitlines() if "=" in line) if status == 0 else {}
+        pid = int(state.get("MainPID") or 0)
+        found.append(
+            {
+                "name": name,
+                "load_state": state.get("LoadState") or "not-found",
+                "active_state": state.get("ActiveState") or "inactive",
+                "sub_state": state.get("SubState") or "dead",
+                "enabled": state.get("UnitFileState") in ("enabled", "enabled-runtime", "static", "generated"),
+                "main_pid": pid or None,
+                "executable_real_path": _executable(pid, root) if pid else None,
+            }
+        )
+    return found
+
+
+def _executable(pid, root):
+    """Return the real path of what a process runs; for Python, the interpreter of the environment it runs from.
+
+    A virtual environment's interpreter is a link to the system's, and the path it was started by may lead elsewhere
+    since. The libraries that the process has mapped cannot: they name the environment it really started from.
+    """
+    folder = below(root, "proc/{0}".format(pid))
+    arguments = (read("cmdline", folder) or "").split("\0")
+    for line in (read("maps", folder) or "").splitlines():
+        mapped = re.search(r" (/.+)/lib(?:64)?/python[\d.]+/site-packages/", line)
+        if mapped:
+            return os.path.join(mapped.group(1), "bin", os.path.basename(arguments[0]))
+    try:
+        return os.readlink(os.path.join(folder, "exe"))
+    except OSError:
+        return None
+
+
+def record(root="/"):
+    """Return what role neuron_driver wrote down of its own work, or None."""
+    try:
+        return json.loads(read(RECORD, root) or "null")
+    except ValueError:
+        return None
+
+
+def _listed(folder):
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []

@@ -1,0 +1,395 @@
+#!/usr/bin/python
+# Copyright (c) 2026 neuronops.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Observe what a host has of AWS Neuron."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: neuron_info
+author: neuronops.vllm contributors (@neuronops)
+version_added: 0.1.0
+short_description: Observe the AWS Neuron hardware, driver, packages, environments and services of a host
+description:
+  - Looks at everything that the roles of this collection depend on, in one process, and changes nothing.
+  - Tells apart what is B(installed) (the package), what is B(built) for the running kernel (the module on disk) and what
+    is B(loaded) (the module in the kernel), three things that C(modinfo) or C(apt) alone confuse.
+  - Needs no driver to recognise the hardware, and no root; without root it sees only the caller's own processes in
+    RV(driver.in_use_by) and RV(services[].executable_real_path), and may not read the kernel log.
+options:
+  environments:
+    description:
+      - Folders with Python environments to look at, for example C(/opt/aws_neuron_venv_pytorch).
+      - A pattern such as C(/opt/neuronops/releases/*) stands for every environment that matches it.
+    type: list
+    elements: path
+    default: []
+  services:
+    description: Names of systemd units to look at.
+    type: list
+    elements: str
+    default: []
+  repository:
+    description:
+      - The package repository to compare the host's set-up with; see M(neuronops.vllm.neuron_repository), which makes it so.
+    type: dict
+    suboptions:
+      manager:
+        description: The package manager whose files to look at.
+        type: str
+        choices: [apt, dnf]
+        required: true
+      url:
+        description: Address of the repository.
+        type: str
+        required: true
+      suite:
+        description: Suite of the repository; only for apt, and required there.
+        type: str
+      components:
+        description: Components of the suite; only for apt.
+        type: list
+        elements: str
+        default: [main]
+      fingerprint:
+        description: Fingerprint of the key that signs the repository, 40 hexadecimal digits.
+        type: str
+        required: true
+      renew_days:
+        description: How many days before its end a key counts as one that must be fetched again.
+        type: int
+        default: 30
+attributes:
+  check_mode:
+    description: Runs in check mode, and returns the same.
+    support: full
+  diff_mode:
+    description: Changes nothing, so there is nothing to show.
+    support: none
+seealso:
+  - module: neuronops.vllm.neuron_repository
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  neuronops.vllm.neuron_info:
+  register: neuron
+
+- name: Refuse a host whose kernel still runs an older driver than the one installed
+  ansible.builtin.assert:
+    that: neuron.driver.loaded == neuron.driver.installed
+    fail_msg: "{{ neuron.driver.loaded }} is loaded, in use by {{ neuron.driver.in_use_by }}"
+
+- name: Look at every release of the environment, and at the server
+  neuronops.vllm.neuron_info:
+    environments:
+      - /opt/aws_neuron_venv_pytorch
+      - /opt/neuronops/releases/*
+    services:
+      - vllm.service
+  register: neuron
+
+- name: See when the repository's key ends
+  neuronops.vllm.neuron_info:
+    repository:
+      manager: apt
+      url: https://apt.repos.neuron.amazonaws.com
+      suite: jammy
+      fingerprint: 00FA 2C10 7926 0870 A76D 2C28 5749 CAD8 646D 9185
+  register: neuron
+"""
+
+RETURN = r"""
+kernel:
+  description: The kernel.
+  returned: always
+  type: dict
+  contains:
+    release:
+      description: Release of the running kernel.
+      type: str
+      sample: 6.8.0-1021-aws
+    headers:
+      description: Whether modules can be built for it; its headers are there.
+      type: bool
+    newest:
+      description: The newest installed kernel, which the next boot brings up; RV(kernel.release) where none is newer.
+      type: str
+      sample: 6.8.0-1024-aws
+    newest_headers:
+      description: Whether modules can be built for RV(kernel.newest).
+      type: bool
+hardware:
+  description: The Neuron devices on the PCI bus.
+  returned: always
+  type: dict
+  contains:
+    present:
+      description: Whether there is any.
+      type: bool
+    devices:
+      description: Each device.
+      type: list
+      elements: dict
+      contains:
+        address:
+          description: PCI address.
+          type: str
+          sample: 0000:00:1f.0
+        family:
+          description: Instance family that has such devices, one of inf1, inf2, trn1 and trn2.
+          type: str
+          sample: inf2
+        device_id:
+          description: PCI device id, without C(0x). The vendor's is 1d0f.
+          type: str
+          sample: "7264"
+driver:
+  description: The kernel module.
+  returned: always
+  type: dict
+  contains:
+    installed:
+      description: Version of the installed package, or of the module on disk where no package brought it; null for none.
+      type: str
+      sample: 2.21.37.0
+    built_for_kernel:
+      description: Whether that version is built for the running kernel.
+      type: bool
+    built_for_newest:
+      description: Whether that version is built for RV(kernel.newest).
+      type: bool
+    loaded:
+      description: Version of the module in the kernel; null when none is loaded, C(unknown) when it does not say.
+      type: str
+      sample: 2.20.28.0
+    references:
+      description: How many times the loaded module is in use, as the kernel counts.
+      type: int
+    in_use_by:
+      description: The processes that have a Neuron device open. Their arguments are left out, they may hold secrets.
+      type: list
+      elements: dict
+      contains:
+        pid:
+          description: Process id.
+          type: int
+        command:
+          description: Name of the process.
+          type: str
+neuron_ls:
+  description: What C(neuron-ls) says, the same for each of the three generations of its output.
+  returned: always
+  type: dict
+  contains:
+    path:
+      description: The program, or null where it is not installed.
+      type: str
+      sample: /opt/aws/neuron/bin/neuron-ls
+    rc:
+      description: Its exit status; null where it is not installed, 1 without driver or device, 124 after 60 seconds.
+      type: int
+    error:
+      description: What it complained about, or null.
+      type: str
+    cores:
+      description: NeuronCores of all devices together.
+      type: int
+      sample: 2
+    devices:
+      description: Each device that the driver serves. What an older tool does not say is null.
+      type: list
+      elements: dict
+      contains:
+        index:
+          description: Number N of C(/dev/neuronN).
+          type: int
+        address:
+          description: PCI address, always with its domain.
+          type: str
+        cores:
+          description: NeuronCores of the device.
+          type: int
+        core_ids:
+          description: Numbers of its cores on the host; counted up where the tool does not give them.
+          type: list
+          elements: int
+        memory_bytes:
+          description: Device memory in bytes.
+          type: int
+          sample: 34359738368
+        connected_to:
+          description: Numbers of the devices it is linked to.
+          type: list
+          elements: int
+        instance_type:
+          description: EC2 instance type, from tools of SDK 2.32 or later.
+          type: str
+        instance_id:
+          description: EC2 instance id, from tools of SDK 2.32 or later.
+          type: str
+        processes:
+          description: Processes on the device, each with C(pid), C(command) and C(runtime_version).
+          type: list
+          elements: dict
+packages:
+  description: The C(aws-neuron*) packages of the system, by name.
+  returned: always
+  type: dict
+  sample: {aws-neuronx-dkms: {version: 2.21.37.0, held: false, state: installed}}
+dpkg_interrupted:
+  description: Whether an earlier run of dpkg was cut off, so that apt refuses to work until it is repaired.
+  returned: always
+  type: bool
+environments:
+  description: The Python environments asked for, in the order asked; one that does not exist is listed too.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The path asked for.
+      type: str
+    real_path:
+      description: The folder that it leads to.
+      type: str
+    exists:
+      description: Whether there is anything.
+      type: bool
+    python:
+      description: Its interpreter, with C(executable), C(version), C(works) and C(problem).
+      type: dict
+    packages:
+      description: Versions of the installed Python packages by normalised name; C(vllm) among them is the build of vLLM.
+      type: dict
+      sample: {torch: 2.5.1, vllm: 0.9.2+neuron218}
+    damaged:
+      description: Packages with files missing, by name, each with what is wrong.
+      type: dict
+    manifests:
+      description: What the roles of this collection wrote down when they completed their work, by role.
+      type: dict
+    changed_files:
+      description: Files named in a manifest that are gone or differ from it.
+      type: list
+      elements: str
+services:
+  description: The systemd units asked for.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name asked for.
+      type: str
+    load_state:
+      description: C(loaded), C(not-found), C(masked) ...
+      type: str
+    active_state:
+      description: C(active), C(inactive), C(failed), C(activating) ...
+      type: str
+    sub_state:
+      description: C(running), C(dead), C(auto-restart) ...
+      type: str
+    enabled:
+      description: Whether it starts at boot.
+      type: bool
+    main_pid:
+      description: Its main process, or null.
+      type: int
+    executable_real_path:
+      description:
+        - What the main process really runs, or null; for Python the interpreter of the environment whose libraries it has
+          mapped, whatever the link it was started by leads to now.
+      type: str
+      sample: /opt/neuronops/releases/vllm-0.9.2-0a1b2c3d/bin/python
+repository:
+  description: How the set-up of the package repository compares; null when O(repository) was not given.
+  returned: always
+  type: dict
+  contains:
+    current:
+      description: Whether it is as wanted.
+      type: bool
+    reasons:
+      description: What is not, in sentences.
+      type: list
+      elements: str
+    key:
+      description: The key that signs it, with C(fingerprint), C(user_ids), C(expires), C(expired), C(expires_soon), C(revoked).
+      type: dict
+record:
+  description: What role C(neuron_driver) wrote down of its own work on this host, or null.
+  returned: always
+  type: dict
+"""
+
+import glob
+import platform
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.neuronops.vllm.plugins.module_utils import environment, host, repository
+
+
+def observe(run, options, release, root="/"):
+    """Return everything that the module returns."""
+    kernel = host.kernel(release, root)
+    hardware = host.hardware(root)
+    packages = host.packages(run)
+    difference = repository.compare(options["repository"], root) if options["repository"] else None
+    return {
+        "kernel": kernel,
+        "hardware": hardware,
+        "driver": host.driver(run, packages, release, kernel["newest"], root),
+        "neuron_ls": host.devices(run, hardware["present"], root),
+        "packages": packages,
+        "dpkg_interrupted": host.dpkg_interrupted(run, root),
+        "environments": [environment.observe(path) for path in _expanded(options["environments"])],
+        "services": host.services(run, options["services"], root),
+        "repository": difference and {name: difference[name] for name in ("current", "reasons", "key")},
+        "record": host.record(root),
+    }
+
+
+def _expanded(paths):
+    for path in paths:
+        matches = sorted(glob.glob(path)) if glob.has_magic(path) else [path]
+        for match in matches:
+            yield match
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "environments": {"type": "list", "elements": "path", "default": []},
+            "services": {"type": "list", "elements": "str", "default": []},
+            "repository": {
+                "type": "dict",
+                "options": repository.OPTIONS,
+                "required_if": [("manager", "apt", ["suite"])],
+            },
+        },
+        supports_check_mode=True,
+    )
+
+    def run(command):
+        status, output, error = module.run_command(command, handle_exceptions=False, environ_update={"LC_ALL": "C"})
+        return status, output, error
+
+    def run_if_there(command):
+        try:
+            return run(command)
+        except OSError as error:
+            return 127, "", str(error)
+
+    try:
+        found = observe(run_if_there, module.params, platform.release())
+    except ValueError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **found)
+
+
+if __name__ == "__main__":
+    main()
