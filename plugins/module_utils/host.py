@@ -210,6 +210,7 @@ def services(run, names, root="/"):
                 "enabled": state.get("UnitFileState") in ("enabled", "enabled-runtime", "static", "generated"),
                 "main_pid": pid or None,
                 "executable_real_path": _executable(pid, root) if pid else None,
+                "configuration": _configuration(pid, root) if pid else None,
             }
         )
     return found
@@ -231,6 +232,15 @@ def _executable(pid, root):
         return os.readlink(os.path.join(folder, "exe"))
     except OSError:
         return None
+
+
+def _configuration(pid, root):
+    """Return the hash of the configuration that a process was started with, from its own environment."""
+    for variable in (read("environ", below(root, "proc/{0}".format(pid))) or "").split("\0"):
+        name, _separator, value = variable.partition("=")
+        if name == "NEURONOPS_CONFIGURATION":
+            return value
+    return None
 
 
 def record(root="/"):

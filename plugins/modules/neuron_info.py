@@ -304,6 +304,11 @@ services:
           mapped, whatever the link it was started by leads to now.
       type: str
       sample: /opt/neuronops/releases/vllm-0.9.2-0a1b2c3d/bin/python
+    configuration:
+      description:
+        - The hash of its configuration that the main process was started with, or null; the roles of this collection put
+          it into the environment of what they start, to tell what runs from what should run.
+      type: str
 repository:
   description: How the set-up of the package repository compares; null when O(repository) was not given.
   returned: always
