@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make the tree that server.py serves.
+
+    <folder>/www/<host>/...   what is served; <folder>/www/.control holds the faults
+    <folder>/keys/            private keys, never served
+    <folder>/facts.json       fingerprints and commits, for whoever writes variables for the plays
+
+Each part is made again when what it is made from changes; the keys stay. The folder can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sandbox.repositories import apt, faults, git_remote, host_packages, keys, python_index, sdists
+from sandbox.repositories.server import APT, GIT, KEY, PIP
+
+HERE = Path(__file__).parent
+REPOSITORY = "vllm-project/vllm"
+
+
+def _hash(*inputs: Path | str) -> str:
+    """A hash of the files (or all files under a folder) and the strings."""
+    digest = hashlib.sha256()
+    for item in inputs:
+        paths = [Path()]
+        if isinstance(item, str):
+            digest.update(item.encode())
+            continue
+        paths = sorted(item.rglob("*")) if item.is_dir() else [item]
+        for path in paths:
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(f"{path.relative_to(item.parent)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _part(folder: Path, inputs: str, make: Callable[[Path], Any]) -> Any:
+    """Make the folder when it is not there or was made from something else; return what `make` returned then."""
+    stamp = folder.with_name(f".{folder.name}.json")
+    if folder.is_dir() and stamp.exists():
+        last = json.loads(stamp.read_text(encoding="utf-8"))
+        if last["inputs"] == inputs:
+            return last["result"]
+    stamp.unlink(missing_ok=True)
+    new = folder.with_name(f".{folder.name}.new")
+    for old in (new, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    new.mkdir(parents=True)
+    result = make(new)
+    new.replace(folder)
+    stamp.write_text(json.dumps({"inputs": inputs, "result": result}), encoding="utf-8")
+    return result
+
+
+def _apt(folder: Path, signing: keys.Keys, kernel: str) -> None:
+    suites = (*apt.UBUNTU, *apt.DEBIAN)
+    apt.write(folder, host_packages.neuron_debs(), signing, suites, "stands in for AWS Neuron", ("signing", "second"))
+    (folder / KEY.lstrip("/")).write_bytes(signing.public("signing"))
+    (folder / "keys").mkdir()
+    for name in ("expired", "expiring", "wrong", "second"):
+        (folder / "keys" / f"{name}.asc").write_bytes(signing.public(name))
+    # The headers of the running kernel have a repository and a key of their own: no fault and no test touches them.
+    apt.write(
+        folder / "sandbox", [host_packages.headers_deb(kernel)], signing, apt.DEBIAN, "neuronops sandbox", ("own",)
+    )
+    (folder / "sandbox" / "key.asc").write_bytes(signing.public("own"))
+
+
+def _git(folder: Path) -> dict[str, str]:
+    original = folder / f"{REPOSITORY}.git"
+    commits = git_remote.write(original)
+    git_remote.write_moved(original.with_name("vllm-moved.git"), original)
+    return commits
+
+
+def build(folder: Path, kernel: str | None = None) -> dict[str, Any]:
+    """Make the tree under the folder, or what of it is out of date, and return the facts about it.
+
+    kernel: release of the kernel to make stand-in headers for; the running one when None.
+    """
+    kernel = kernel or platform.release()
+    www = folder / "www"
+    (www / faults.CONTROL).parent.mkdir(parents=True, exist_ok=True)
+    signing = keys.ensure(folder / "keys")
+    code = [HERE / name for name in ("apt.py", "deb.py", "host_packages.py", "releases.py", "releases.json", "keys.py")]
+    fingerprints = json.dumps(signing.fingerprints)
+    _part(
+        www / APT,
+        _hash(*code, HERE / "files", HERE / "build.py", fingerprints, kernel),
+        lambda new: _apt(new, signing, kernel),
+    )
+    code = [HERE / name for name in ("python_index.py", "wheels.py", "releases.py", "releases.json")]
+    _part(www / PIP, _hash(*code, python_index.EMULATION), python_index.write)
+    code = [HERE / name for name in ("git_remote.py", "sdists.json")]
+    commits = _part(www / GIT, _hash(*code, git_remote.OVERLAYS), _git)
+    facts = {
+        "fingerprint": signing.fingerprints["signing"],
+        "fingerprints": signing.fingerprints,
+        "kernel": kernel,
+        "commits": commits,
+        "archives": {version: f"vllm-{version}.tar.gz" for version in sdists.PINS},
+    }
+    (folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return facts

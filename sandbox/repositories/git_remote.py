@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A git remote with vLLM's real sources: one commit and tag for each release archive in sdists.json.
+
+The archives are what vLLM published; the history between them is not to be had, so the commits are the sandbox's own,
+with fixed authors and dates: the same archives give the same commits everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from sandbox.repositories import sdists
+
+AUTHOR = "neuronops sandbox"
+MAIL = "sandbox@neuronops.invalid"
+# The day of the first commit; each next one is a day later.
+FIRST_DAY = 1700000000
+DAY = 86400
+OVERLAYS = Path(__file__).with_name("files") / "vllm"
+
+
+def _git(repository: Path, *arguments: str, work_tree: Path | None = None, day: int = 0) -> str:
+    date = f"{FIRST_DAY + DAY * day} +0000"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GIT_DIR": str(repository),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_AUTHOR_NAME": AUTHOR,
+        "GIT_AUTHOR_EMAIL": MAIL,
+        "GIT_AUTHOR_DATE": date,
+        "GIT_COMMITTER_NAME": AUTHOR,
+        "GIT_COMMITTER_EMAIL": MAIL,
+        "GIT_COMMITTER_DATE": date,
+    }
+    if work_tree:
+        environment["GIT_WORK_TREE"] = str(work_tree)
+    done = subprocess.run(["git", *arguments], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _unpack(version: str, folder: Path) -> Path:
+    """Unpack a release archive and take off what only an archive has, so that the tree is like a checkout."""
+    with tarfile.open(sdists.fetch(version)) as archive:
+        archive.extractall(folder, filter="data")
+    tree = folder / f"vllm-{version}"
+    for leftover in (tree / "PKG-INFO", tree / "vllm" / "_version.py", tree / "vllm" / "commit_id.py"):
+        leftover.unlink(missing_ok=True)
+    for leftover in tree.glob("*.egg-info"):
+        shutil.rmtree(leftover)
+    settings = tree / "setup.cfg"
+    if settings.exists() and re.findall(r"^\[(.+)\]$", settings.read_text(), re.MULTILINE) == ["egg_info"]:
+        settings.unlink()
+    return tree
+
+
+def _message(version: str, stand_ins: list[str]) -> str:
+    lines = [f"vLLM {version}", "", f"The contents of vllm-{version}.tar.gz, sha256 {sdists.PINS[version]}."]
+    if stand_ins:
+        lines += ["The archive lacks these files; the neuronops sandbox stands in for them with its own:", *stand_ins]
+    return "\n".join([*lines, ""])
+
+
+def write(repository: Path) -> dict[str, str]:
+    """Make the bare repository; return the commit of each version."""
+    repository.mkdir(parents=True)
+    _git(repository, "init", "--quiet", "--bare")
+    _git(repository, "symbolic-ref", "HEAD", "refs/heads/main")
+    # As on GitHub: partial clones, and commits by their hash.
+    for name in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
+        _git(repository, "config", name, "true")
+    commits: dict[str, str] = {}
+    for day, version in enumerate(sdists.PINS):
+        with tempfile.TemporaryDirectory() as folder:
+            tree = _unpack(version, Path(folder))
+            overlay = OVERLAYS / version
+            stand_ins = sorted(path.relative_to(overlay).as_posix() for path in overlay.rglob("*") if path.is_file())
+            if stand_ins:
+                shutil.copytree(overlay, tree, dirs_exist_ok=True)
+            _git(repository, "add", "--all", "--force", ".", work_tree=tree)
+            contents = _git(repository, "write-tree")
+        parent = ["-p", list(commits.values())[-1]] if commits else []
+        commits[version] = _git(
+            repository, "commit-tree", contents, *parent, "-m", _message(version, stand_ins), day=day
+        )
+        _git(repository, "update-ref", f"refs/tags/v{version}", commits[version])
+    _git(repository, "update-ref", "refs/heads/main", list(commits.values())[-1])
+    (repository / "index").unlink()
+    _git(repository, "repack", "-a", "-d", "-q")
+    _git(repository, "pack-refs", "--all")
+    return commits
+
+
+def write_moved(repository: Path, original: Path) -> None:
+    """Make a copy in which each tag points at another commit, as when somebody moves a tag upstream."""
+    repository.mkdir(parents=True)
+    _git(repository, "init", "--quiet", "--bare")
+    _git(repository, "symbolic-ref", "HEAD", "refs/heads/main")
+    for name in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
+        _git(repository, "config", name, "true")
+    (repository / "objects/info/alternates").write_text(f"../../{original.name}/objects\n")
+    _git(repository, "update-ref", "refs/heads/main", _git(original, "rev-parse", "main"))
+    for version in sdists.PINS:
+        tag = f"refs/tags/v{version}"
+        tree = _git(original, "rev-parse", f"{tag}^{{tree}}")
+        moved = _git(repository, "commit-tree", tree, "-p", _git(original, "rev-parse", tag), "-m", "A moved tag")
+        _git(repository, "update-ref", tag, moved)
