@@ -20,7 +20,7 @@ help:  ## Show the targets.
 env: $(ENV)/.complete $(COLLECTION)/galaxy.yml  ## Make the Python environment that the other targets use.
 
 $(ENV)/.complete:
-	@requirements/install.sh "$(PYTHON3)" "$(ENV)"
+	@requirements/install.sh "$(PYTHON3)" "$(ENV)" requirements/dev.txt
 
 # Ansible finds a collection by its folders' names, so the checkout stands under them through a link.
 $(COLLECTION)/galaxy.yml:
@@ -32,8 +32,8 @@ python: env  ## Print the path of that environment's interpreter.
 
 .PHONY: lock
 lock: env  ## Resolve requirements/*.in again into the pinned *.txt.
-	cd requirements && uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--output-file dev.txt dev.in
+	cd requirements && for name in dev galaxy-importer; do uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --output-file $$name.txt $$name.in || exit 1; done
 
 .PHONY: docs
 docs: env  ## Write the generated parts of the documentation again.

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Make the development environment: install.sh INTERPRETER FOLDER. The marker .complete is written last.
+# Make an environment from a lock: install.sh INTERPRETER FOLDER LOCK. The marker .complete is written last.
 set -euo pipefail
-python3=$1 folder=$2
-here=$(cd "$(dirname "$0")" && pwd)
+python3=$1 folder=$2 lock=$3
 
 die() { echo "$*" >&2; exit 1; }
 
@@ -22,10 +21,11 @@ command -v "$python3" >/dev/null || apt_install python3
 "$python3" -c 'import ensurepip' 2>/dev/null ||
   apt_install "python$("$python3" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
 
-echo "Making the Python environment in $folder (once for each version of requirements/dev.txt) ..." >&2
+echo "Making the Python environment in $folder (once for each version of $lock) ..." >&2
 rm -rf "$folder"
 "$python3" -m venv "$folder"
-uv=$(sed -n '/^uv==/,/^[^ ]/p' "$here/dev.txt" | sed '$d')
-"$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement <(echo "$uv")
-"$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --require-hashes --requirement "$here/dev.txt"
+# uv installs; the first one comes by pip, with the version and hashes of the development lock.
+sed -n '/^uv==/,/^[^ ]/p' "$(dirname "$0")/dev.txt" | sed '$d' >"$folder/uv.txt"
+"$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$folder/uv.txt"
+"$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --require-hashes --requirement "$lock"
 touch "$folder/.complete"

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Build what Galaxy would get, from what git knows, and unpack it as a git repository for `ansible-test`:
+# .build/artifact/*.tar.gz and .build/artifact/ansible_collections/neuronops/vllm.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+artifact=.build/artifact
+copy=.build/copy
+unpacked=$artifact/ansible_collections/neuronops/vllm
+
+rm -rf "$artifact" "$copy"
+mkdir -p "$copy" "$unpacked"
+# Tracked and new files; not one that is deleted and not yet committed.
+git ls-files -z --cached --others --exclude-standard |
+  while IFS= read -r -d '' file; do [[ -e $file ]] && printf '%s\0' "$file"; done |
+  tar --null --files-from - -cf - | tar -xf - -C "$copy"
+ansible-galaxy collection build "$copy" --output-path "$artifact"
+tar -xzf "$artifact"/neuronops-vllm-*.tar.gz -C "$unpacked"
+git -C "$unpacked" init --quiet
+git -C "$unpacked" add --all
+rm -rf "$copy"
