@@ -1,0 +1,64 @@
+# Copyright (c) 2026 neuronops.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the module beside us, and show the person watching that it lives."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import requirement
+
+LIMIT = 4 * 3600  # seconds; 3 GB at 2 Mbit/s
+POLL = 2  # seconds
+SAY = 10  # seconds
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        self._variables = task_vars or {}
+        arguments = {"uv_requirement": requirement(), **self._task.args}
+        if self._task.check_mode:
+            return {**result, **self._module("neuronops.vllm.python_packages", arguments)}
+        return {**result, **self._watched(arguments)}
+
+    def _module(self, name: str, arguments: dict[str, Any], asynchronous: bool = False) -> dict[str, Any]:
+        answer: dict[str, Any] = self._execute_module(
+            module_name=name, module_args=arguments, task_vars=self._variables, wrap_async=asynchronous
+        )
+        return answer
+
+    def _watched(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Start the module, say now and then what it is busy with, and return what it answers."""
+        host = self._variables.get("inventory_hostname", "")
+        log = f"{arguments.get('path')}/neuronops/{arguments.get('name')}.log"
+        before, self._task.async_val = self._task.async_val, LIMIT
+        try:
+            job = self._module("neuronops.vllm.python_packages", arguments, asynchronous=True)
+        finally:
+            self._task.async_val = before
+        if job.get("failed") or "ansible_job_id" not in job:
+            return job
+        status = {"jid": job["ansible_job_id"], "_async_dir": self.get_shell_option("async_dir", default="~/.ansible_async")}
+        start = said = time.monotonic()
+        while True:
+            answer = self._module("ansible.legacy.async_status", status)
+            if answer.get("finished") or answer.get("failed") or answer.get("unreachable"):
+                break
+            if time.monotonic() - said >= SAY:
+                said = time.monotonic()
+                line = self._low_level_execute_command(f"tail -n 1 {shlex.quote(log)}")["stdout"].strip()
+                display.display(f"{host}: {said - start:.0f} s, {arguments.get('name')}: {line or 'at work'}")
+            time.sleep(POLL)
+        self._module("ansible.legacy.async_status", {**status, "mode": "cleanup"})
+        for name in ("ansible_job_id", "finished", "started", "results_file", "stdout", "stderr", "stdout_lines", "stderr_lines"):
+            answer.pop(name, None)
+        return answer

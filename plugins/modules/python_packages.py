@@ -1,0 +1,379 @@
+#!/usr/bin/python
+# Copyright (c) 2026 neuronops.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: python_packages
+author: neuronops.vllm contributors (@neuronops)
+version_added: 0.1.0
+short_description: Install exactly the packages of a lock into a Python environment, and prove them
+description:
+  - Brings a virtual environment to the versions of a lock. Only files whose hashes are in the lock are accepted.
+  - A package that is damaged (files missing or cut off, installed twice, without its metadata) is removed and installed anew.
+  - After a change each module of O(imports) is imported by the environment's interpreter and C(pip check) must find
+    nothing wrong with the packages of the lock; otherwise the module fails.
+  - The lock is left in the environment as C(neuronops/NAME.lock). C(neuronops/constraints.txt) there has the exact versions of
+    all such locks, for whoever installs more and must not change them.
+  - While it works, a line says every ten seconds what it is busy with.
+options:
+  name:
+    description: What these packages are; the name of the lock within the environment.
+    type: str
+    required: true
+  path:
+    description: Folder of the environment, or a link to it.
+    type: path
+    required: true
+  lock:
+    description:
+      - The packages as a requirements file with hashes, as P(neuronops.vllm.python_lock#module) returns it.
+      - Required when O(state=present). In check mode it may be empty, where there is none yet.
+    type: str
+  state:
+    description: With V(absent) the packages of C(neuronops/NAME.lock) that no other lock has are removed.
+    type: str
+    choices: [present, absent]
+    default: present
+  installer:
+    description: The program that installs; the result is the same.
+    type: str
+    choices: [uv, pip]
+    default: uv
+  imports:
+    description: Modules that must be importable.
+    type: list
+    elements: str
+    default: []
+  excluded:
+    description: Packages that must not be in the lock, and of which it does not count as a fault that they are missing.
+    type: list
+    elements: str
+    default: []
+  exact:
+    description: Remove packages that are in no lock and no manifest of the environment.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - neuronops.vllm.packages
+  - neuronops.vllm.packages.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+seealso:
+  - module: neuronops.vllm.python_lock
+"""
+
+EXAMPLES = r"""
+- name: Install what was resolved
+  neuronops.vllm.python_packages:
+    name: notebook
+    path: /opt/notebook
+    lock: "{{ notebook.lock }}"
+    imports: [notebook]
+"""
+
+RETURN = r"""
+packages:
+  description: The packages of the lock, and the version of each that is installed.
+  type: dict
+  returned: success
+foreign:
+  description: Packages that are installed and in no lock and no manifest of the environment.
+  type: list
+  elements: str
+  returned: success
+"""
+
+import fcntl
+import glob
+import os
+import shutil
+import tempfile
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.neuronops.vllm.plugins.module_utils.environment import (
+    MANIFESTS,
+    normalised,
+    observe,
+    observe_packages,
+    site_packages,
+)
+from ansible_collections.neuronops.vllm.plugins.module_utils.packages import (
+    ARGUMENTS,
+    PackagesError,
+    have_uv,
+    index_arguments,
+    parse_lock,
+    run,
+    same_version,
+)
+
+# What builds a source distribution, and therefore comes first.
+BUILDERS = ("setuptools", "wheel")
+SECONDS_TO_WAIT = 1800
+IMPORT = """
+import importlib, sys
+for name in sys.argv[1:]:
+    print("Importing", name, flush=True)
+    importlib.import_module(name)
+"""
+
+
+class Environment:
+    """A virtual environment and what is to be in it."""
+
+    def __init__(self, module):
+        self.module = module
+        self.path = os.path.realpath(module.params["path"])
+        self.python = os.path.join(self.path, "bin", "python")
+        self.own = os.path.join(self.path, MANIFESTS)
+        self.lock_file = os.path.join(self.own, module.params["name"] + ".lock")
+        self.log = os.path.join(self.own, module.params["name"] + ".log")
+        self.sources = module.params["sources"]
+        self.uv = None
+
+    def run(self, command):
+        # The tools of the environment look for each other on PATH, neuronx-cc among them.
+        return run(command, self.sources, self.log, path=os.path.join(self.path, "bin"))
+
+    def say(self, text):
+        """Write to the log, of which the last line is what the person watching sees."""
+        with open(self.log, "a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def wait_for_turn(self):
+        """Return a file that is locked as long as it is open: the run before, cut off from us, may still be at work."""
+        os.makedirs(self.own, mode=0o755, exist_ok=True)
+        file = open(os.path.join(self.own, ".busy"), "w")
+        open(self.log, "w").close()
+        for unused in range(SECONDS_TO_WAIT):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return file
+            except OSError:
+                self.say("Waiting for another installation into %s" % self.path)
+                time.sleep(1)
+        raise PackagesError("another installation into %s has been at work for %d s" % (self.path, SECONDS_TO_WAIT))
+
+    def other_locks(self):
+        """Return {name: version} of everything that other roles put here, according to their locks and manifests."""
+        packages = {}
+        for path in sorted(glob.glob(os.path.join(glob.escape(self.own), "*.lock"))):
+            if path != self.lock_file:
+                with open(path, encoding="utf-8") as file:
+                    packages.update(parse_lock(file.read()))
+        for role, manifest in observe(self.path)["manifests"].items():
+            if role != self.module.params["name"]:
+                packages.update(manifest.get("packages", {}))
+        return {normalised(name): version for name, version in packages.items()}
+
+    def command(self, action):
+        """Return the start of the command that installs or uninstalls, or checks."""
+        if self.module.params["installer"] == "pip":
+            return [self.python, "-m", "pip"] + action
+        if not self.uv:
+            self.say("Making sure that uv is there")
+            base = os.path.realpath(self.python)
+            self.uv = have_uv(
+                self.module.params["uv_requirement"], self.module.params["tools_path"], base, self.sources, self.log
+            )
+        return [self.uv, "pip"] + action + ["--python", self.python]
+
+    def install(self, lock, missing):
+        """Install the packages of the lock, first those that others are built with."""
+        builders = [name for name in BUILDERS if name in missing]
+        texts = [lock_part(lock, builders)] if builders and len(builders) < len(missing) else []
+        for text in texts + [lock]:
+            with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as file:
+                file.write(text)
+            try:
+                command = self.command(["install"]) + ["--no-deps", "--require-hashes", "--no-build-isolation"]
+                self.run(command + index_arguments(self.sources, self.module.params["installer"]) + ["-r", file.name])
+            finally:
+                os.unlink(file.name)
+
+    def uninstall(self, names):
+        if names:
+            yes = ["--yes"] if self.module.params["installer"] == "pip" else []
+            self.run(self.command(["uninstall"]) + yes + sorted(names))
+
+    def prove(self, wanted):
+        """Fail unless everything can be imported and no package of the lock lacks anything."""
+        if self.module.params["imports"]:
+            self.run([self.python, "-c", IMPORT] + self.module.params["imports"])
+        pip = os.path.isdir(os.path.join(site_packages(self.path)[0], "pip"))
+        command = [self.python, "-m", "pip", "check"] if pip else self.command(["check"])
+        try:
+            self.run(command)
+        except PackagesError as error:
+            excluded = {normalised(name) for name in self.module.params["excluded"]}
+            complaints = [line for line in str(error).split("\n") if complains(line, wanted, excluded)]
+            if complaints:
+                raise PackagesError("pip check says: %s" % "; ".join(complaints)) from error
+
+    def keep_lock(self, lock):
+        """Leave the lock in the environment, and the versions of all locks for whoever installs more."""
+        write(self.lock_file, lock)
+        self.write_constraints()
+
+    def write_constraints(self):
+        packages = {}
+        for path in sorted(glob.glob(os.path.join(glob.escape(self.own), "*.lock"))):
+            with open(path, encoding="utf-8") as file:
+                packages.update(parse_lock(file.read()))
+        lines = ["%s==%s" % item for item in sorted(packages.items())]
+        write(os.path.join(self.own, "constraints.txt"), "".join(line + "\n" for line in lines))
+
+
+def complains(line, wanted, excluded):
+    """Say whether a line of `pip check` is about a package of the lock, and not about one that is left out on purpose."""
+    words = line.split()
+    if len(words) < 3 or normalised(words[0]) not in wanted:
+        return False
+    return not ("which is not installed" in line and any(normalised(word.strip(",")) in excluded for word in words[2:]))
+
+
+def lock_part(lock, names):
+    """Return the lines of a lock that are about some packages."""
+    lines, keep = [], False
+    for line in lock.split("\n"):
+        if line and not line[0].isspace() and not line.startswith("#"):
+            keep = bool(set(parse_lock(line)) & set(names))
+        if keep:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def write(path, text):
+    """Replace a file at once, readable by everybody."""
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(path + ".new", 0o644)
+    os.replace(path + ".new", path)
+
+
+def forget(environment, names):
+    """Remove what is left of damaged packages, so that they are installed from the start."""
+    for folder in site_packages(environment.path):
+        for entry in os.listdir(folder):
+            path = os.path.join(folder, entry)
+            if entry in names and entry.startswith("~"):
+                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+            elif entry.endswith(".dist-info") and normalised(entry[: -len(".dist-info")].rpartition("-")[0]) in names:
+                shutil.rmtree(path)
+
+
+def wrong_packages(wanted, installed, damaged):
+    """Return {name: (what there is, what there should be)} of the packages that must be installed."""
+    wrong = {}
+    for name, version in wanted.items():
+        there = installed.get(name)
+        if name in damaged:
+            wrong[name] = ("%s, damaged: %s" % (there, damaged[name]), version)
+        elif there is None or not same_version(there, version):
+            wrong[name] = (there, version)
+    return wrong
+
+
+def change(module, environment, wanted, wrong, unwanted, remains):
+    """Do the work; everything in it can be repeated after it was killed."""
+    busy = environment.wait_for_turn()
+    try:
+        damaged = [name for name in wrong if name in observe_packages(environment.path)[1]]
+        forget(environment, damaged + remains)
+        environment.uninstall(unwanted)
+        if module.params["state"] == "present":
+            if wrong:
+                environment.install(module.params["lock"], wrong)
+            still_wrong = wrong_packages(wanted, *observe_packages(environment.path))
+            if still_wrong:
+                raise PackagesError("installed, and still not right: %s" % still_wrong)
+            environment.prove(wanted)
+            environment.keep_lock(module.params["lock"])
+        else:
+            if os.path.exists(environment.lock_file):
+                os.unlink(environment.lock_file)
+            environment.write_constraints()
+    finally:
+        busy.close()
+
+
+def read(path):
+    if not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            name=dict(type="str", required=True),
+            path=dict(type="path", required=True),
+            lock=dict(type="str"),
+            state=dict(type="str", choices=["present", "absent"], default="present"),
+            installer=dict(type="str", choices=["uv", "pip"], default="uv"),
+            imports=dict(type="list", elements="str", default=[]),
+            excluded=dict(type="list", elements="str", default=[]),
+            exact=dict(type="bool", default=False),
+            **ARGUMENTS
+        ),
+        supports_check_mode=True,
+    )
+    environment = Environment(module)
+    present = module.params["state"] == "present"
+    lock_there = read(environment.lock_file)
+    wanted = parse_lock(module.params["lock"] or "") if present else {}
+
+    if present and not wanted and not module.check_mode:
+        module.fail_json(msg="The lock of %s is empty; python_lock makes one." % module.params["name"])
+    refused = sorted(set(wanted) & {normalised(name) for name in module.params["excluded"]})
+    if refused:
+        module.fail_json(msg="The lock of %s has %s, which must never be installed." % (module.params["name"], refused))
+
+    there = observe(environment.path)
+    if not there["python"]["works"] and not (module.check_mode or not present):
+        module.fail_json(
+            msg="There is no working environment in %s: %s. The role neuronops.vllm.neuron_venv makes or rebuilds it."
+            % (module.params["path"], there["python"]["problem"] or "it does not exist")
+        )
+    others = environment.other_locks()
+    installed, damaged = there["packages"], there["damaged"]
+    wrong = wrong_packages(wanted, installed, damaged)
+    foreign = sorted(set(installed) - set(wanted) - set(others) - set(parse_lock(lock_there)))
+    # Dropped from this lock since the last time, and in no other.
+    unwanted = sorted((set(parse_lock(lock_there)) - set(wanted) - set(others)) & set(installed))
+    if module.params["exact"]:
+        unwanted, foreign = sorted(set(unwanted) | set(foreign)), []
+    remains = sorted(name for name in damaged if name.startswith("~"))
+    lock_wanted = module.params["lock"] if present else ""
+    changed = bool(wrong or unwanted or remains or lock_there != (lock_wanted or "")) or (present and not wanted)
+
+    result = dict(changed=changed, packages=wanted, foreign=foreign)
+    result["diff"] = dict(
+        before="".join(["%s %s\n" % (name, old) for name, (old, unused) in sorted(wrong.items()) if old])
+        + "".join("%s %s\n" % (name, installed[name]) for name in unwanted),
+        after="".join("%s %s\n" % (name, new) for name, (unused, new) in sorted(wrong.items())),
+    )
+    if changed and not module.check_mode and there["exists"]:
+        try:
+            change(module, environment, wanted, wrong, unwanted, remains)
+        except (PackagesError, OSError) as error:
+            module.fail_json(
+                msg="The packages of %s could not be installed into %s: %s"
+                % (module.params["name"], module.params["path"], error),
+                log=environment.log,
+            )
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
