@@ -78,7 +78,7 @@ static ssize_t connected_devices_show(struct device *device, struct device_attri
 static struct device_attribute connected_devices =
 	__ATTR(connected_devices, NEURON_SYSFS_MODE, connected_devices_show, NULL);
 
-static struct attribute *neuron_attributes[] = { &core_count.attr, &connected_devices.attr, NULL };
+static struct attribute *neuron_attrs[] = { &core_count.attr, &connected_devices.attr, NULL };
 ATTRIBUTE_GROUPS(neuron);
 
 static ssize_t arch_type_show(struct kobject *object, struct kobj_attribute *attribute, char *buffer)
