@@ -32,8 +32,9 @@ python: env  ## Print the path of that environment's interpreter.
 
 .PHONY: lock
 lock: env  ## Resolve requirements/*.in again into the pinned *.txt.
-	cd requirements && for name in dev galaxy-importer; do uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--generate-hashes --no-header --no-annotate --output-file $$name.txt $$name.in || exit 1; done
+	cd requirements && for file in *.in; do uv pip compile --quiet --upgrade --universal \
+		--python-version $$(case $$file in *2.20*) echo 3.12;; *2.21*) echo 3.13;; *) echo 3.11;; esac) \
+		--generate-hashes --no-header --no-annotate --output-file $${file%.in}.txt $$file || exit 1; done
 
 .PHONY: docs
 docs: env  ## Write the generated parts of the documentation again.

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Build what Galaxy would get, from what git knows, and unpack it as a git repository for `ansible-test`:
-# .build/artifact/*.tar.gz and .build/artifact/ansible_collections/neuronops/vllm.
+# Build what Galaxy would get, from what git knows, and unpack it as a git repository for `ansible-test`: artifact.sh FOLDER
+# makes FOLDER/*.tar.gz and FOLDER/ansible_collections/neuronops/vllm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-artifact=.build/artifact
-copy=.build/copy
+artifact=$1
+copy=$artifact/copy
 unpacked=$artifact/ansible_collections/neuronops/vllm
 
-rm -rf "$artifact" "$copy"
+rm -rf "$artifact"
 mkdir -p "$copy" "$unpacked"
 # Tracked and new files; not one that is deleted and not yet committed.
 git ls-files -z --cached --others --exclude-standard |

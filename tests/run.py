@@ -47,6 +47,7 @@ class Result:
     passed: int
     failed: int
     seconds: float
+    not_run: bool = False
 
 
 FAST = [
@@ -54,17 +55,28 @@ FAST = [
     Part("yamllint", "yamllint --strict ."),
     Part("ruff", "ruff check . && ruff format --check ."),
     Part("mypy", "mypy plugins/plugin_utils sandbox tests"),
+    Part("changelog", "antsibull-changelog lint"),
     Part("docs", f"antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck {COLLECTION}"),
     Part("unit", "pytest tests/unit"),
 ]
+BUILD = "tests/artifact.sh .build/{0} && tests/{0}.sh .build/{0}"
 # Long ones first, so that the two workers end at about the same time.
 SLOW = [
     Part("fleet", "python -m sandbox.demo", minutes=30),
     *(
         Part(f"molecule-{scenario}", f"molecule test -s {scenario}", needs_sandbox=True, minutes=30)
-        for scenario in ("vllm", "transformers_neuronx", "neuron_driver", "neuron_venv", "default")
+        for scenario in ("vllm", "transformers_neuronx", "neuron_driver", "neuron_venv", "vllm_server", "default")
     ),
+    *(
+        Part(f"core-{version}", f"tests/core.sh {version} {python}", needs_sandbox=True, minutes=15)
+        for version, python in {"2.21": "3.13", "2.20": "3.12", "2.18": "3.11", "2.17": "3.11"}.items()
+    ),
+    Part("sanity", BUILD.format("sanity")),
+    Part("galaxy_importer", BUILD.format("galaxy_importer")),
 ]
+
+
+NOT_RUN = 77  # a part's exit status when this machine lacks what it needs; its log says what
 
 
 def count(part: Part, log: str, exit_status: int) -> tuple[int, int]:
@@ -72,6 +84,8 @@ def count(part: Part, log: str, exit_status: int) -> tuple[int, int]:
     counted = re.findall(r"(\d+) (passed|failed|error)", " ".join(PYTEST_SUMMARY.findall(log)))
     passed = sum(int(number) for number, outcome in counted if outcome == "passed")
     failed = sum(int(number) for number, outcome in counted if outcome != "passed")
+    if exit_status == NOT_RUN:
+        return 0, 0
     if exit_status != 0:
         return passed, max(failed, 1)
     return max(passed, 1), failed
@@ -105,9 +119,11 @@ def run(part: Part, environment: dict[str, str]) -> Result:
                     os.killpg(process.pid, signal.SIGKILL)
     seconds = time.monotonic() - start
     text = log.read_text(errors="replace")
-    result = Result(part, *count(part, text, exit_status), seconds)
-    verdict = "failed" if result.failed else "passed"
+    result = Result(part, *count(part, text, exit_status), seconds, not_run=exit_status == NOT_RUN)
+    verdict = "failed" if result.failed else "not run" if result.not_run else "passed"
     print(f"{verdict}  {part.name}  ({seconds:.0f} s)", flush=True)
+    if result.not_run:
+        print(text.strip().splitlines()[-1])
     if result.failed:
         print("\n".join(text.splitlines()[-60:]))
         print(f"The whole log: {log.relative_to(CHECKOUT)}. Repeat it: make test-part PART={part.name}", flush=True)
@@ -156,7 +172,8 @@ def main() -> int:
 
     print(f"\n{'part':28} {'passed':>7} {'failed':>7} {'seconds':>8}")
     for result in results:
-        print(f"{result.part.name:28} {result.passed:7} {result.failed:7} {result.seconds:8.0f}")
+        note = "  not run" if result.not_run else ""
+        print(f"{result.part.name:28} {result.passed:7} {result.failed:7} {result.seconds:8.0f}{note}")
     passed, failed = sum(result.passed for result in results), sum(result.failed for result in results)
     print(f"{'all, ' + str(AT_A_TIME) + ' at a time':28} {passed:7} {failed:7} {time.monotonic() - start:8.0f}\n")
     print(f"{passed} passed, {failed} failed")

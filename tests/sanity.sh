@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# `ansible-test sanity` over what tests/artifact.sh unpacked, with the ansible-core of the environment on PATH.
+# `ansible-test sanity` over what tests/artifact.sh unpacked in FOLDER, with the ansible-core on PATH: sanity.sh FOLDER.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,5 +24,5 @@ if command -v pyenv >/dev/null; then
   for folder in "$(dirname "$shims")"/versions/*/bin; do PATH+=:$folder; done
 fi
 
-cd .build/artifact/ansible_collections/neuronops/vllm
-exec ansible-test sanity --color no --python default "$@"
+cd "$1/ansible_collections/neuronops/vllm"
+ansible-test sanity --color no --python default

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Prove the collection with another ansible-core: core.sh VERSION PYTHON, for example core.sh 2.20 3.12.
+# Sanity and unit tests on the unpacked artifact, and one converge of the driver's role on a host of the sandbox, run twice.
+# Without that Python on the machine it ends with status 77: not run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+version=$1 python=$2
+lock=requirements/core-$version.txt
+
+real=
+for candidate in $(type -ap "python$python") "$(pyenv root 2>/dev/null || true)"/versions/"$python".*/bin/python; do
+  "$candidate" -c '' 2>/dev/null && real=$candidate && break
+done
+[[ -n $real ]] || { echo "There is no Python $python here, which ansible-core $version needs." >&2; exit 77; }
+
+environment=$NEURONOPS_CACHE/python/$({ cat "$lock"; "$real" --version; } | sha256sum | cut -c1-16)
+[[ -e $environment/.complete ]] || requirements/install.sh "$real" "$environment" "$lock"
+export PATH=$environment/bin:$PATH
+ansible --version | head -1
+
+root=$PWD
+tests/artifact.sh ".build/core-$version"
+tests/sanity.sh ".build/core-$version"
+
+# The unit tests import the collection by its own name and by its place in the checkout.
+pytest --quiet tests/unit/plugins
+
+# Deprecations of our own content are failures; a host is made and removed for this alone.
+host=$NEURONOPS_SANDBOX_NAME-core-${version//./-}
+export ANSIBLE_COLLECTIONS_PATH=$root/.build/core-$version ANSIBLE_CONFIG=$root/ansible.cfg
+export ANSIBLE_DEPRECATION_WARNINGS=true ANSIBLE_INJECT_FACT_VARS=false
+trap 'docker rm --force "$host" >/dev/null' EXIT
+docker run --detach --name "$host" --network "$NEURONOPS_SANDBOX_NAME" --cgroupns=private --cap-add SYS_ADMIN \
+  --security-opt seccomp=unconfined --tmpfs /run --tmpfs /run/lock --tmpfs /tmp:exec --tmpfs /sys/module \
+  --volume /sys/fs/cgroup:/sys/fs/cgroup:ro \
+  --volume "$NEURONOPS_SANDBOX_STATE/hardware/inf2.xlarge:/sys/bus/pci/devices:ro" \
+  "$NEURONOPS_SANDBOX_NAME:debian12" /sbin/init >/dev/null
+printf -- '- hosts: all\n  gather_facts: false\n  roles: [neuronops.vllm.neuron_driver]\n' >".build/core-$version/play.yml"
+for run in first second; do
+  ansible-playbook ".build/core-$version/play.yml" --inventory "$host," --connection community.docker.docker \
+    --extra-vars "@$NEURONOPS_SANDBOX_STATE/vars.yml" |& tee ".build/core-$version/$run.log"
+done
+grep -qE 'changed=[1-9]' ".build/core-$version/first.log" || { echo "The first run changed nothing." >&2; exit 1; }
+grep -qE 'changed=0 ' ".build/core-$version/second.log" || { echo "The second run changed something." >&2; exit 1; }
+if grep -A3 'DEPRECATION WARNING' ".build/core-$version"/*.log | grep -i neuronops; then
+  echo "Our own content uses what ansible-core $version deprecates; see above." >&2
+  exit 1
+fi
