@@ -5,6 +5,7 @@
 # Without that Python on the machine it ends with status 77: not run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tests/host.sh
 version=$1 python=$2
 lock=requirements/core-$version.txt
 
@@ -30,20 +31,11 @@ pytest --quiet tests/unit/plugins
 host=$NEURONOPS_SANDBOX_NAME-core-${version//./-}
 export ANSIBLE_COLLECTIONS_PATH=$root/.build/core-$version ANSIBLE_CONFIG=$root/ansible.cfg
 export ANSIBLE_DEPRECATION_WARNINGS=true ANSIBLE_INJECT_FACT_VARS=false
-trap 'docker rm --force "$host" >/dev/null' EXIT
-docker run --detach --name "$host" --network "$NEURONOPS_SANDBOX_NAME" --cgroupns=private --cap-add SYS_ADMIN \
-  --security-opt seccomp=unconfined --tmpfs /run --tmpfs /run/lock --tmpfs /tmp:exec --tmpfs /sys/module \
-  --volume /sys/fs/cgroup:/sys/fs/cgroup:ro \
-  --volume "$NEURONOPS_SANDBOX_STATE/hardware/inf2.xlarge:/sys/bus/pci/devices:ro" \
-  "$NEURONOPS_SANDBOX_NAME:debian12" /sbin/init >/dev/null
+start_host "$host"
 printf -- '- hosts: all\n  gather_facts: false\n  roles: [neuronops.vllm.neuron_driver]\n' >".build/core-$version/play.yml"
-for run in first second; do
-  ansible-playbook ".build/core-$version/play.yml" --inventory "$host," --connection community.docker.docker \
-    --extra-vars "@$NEURONOPS_SANDBOX_STATE/vars.yml" |& tee ".build/core-$version/$run.log"
-done
-grep -qE 'changed=[1-9]' ".build/core-$version/first.log" || { echo "The first run changed nothing." >&2; exit 1; }
-grep -qE 'changed=0 ' ".build/core-$version/second.log" || { echo "The second run changed something." >&2; exit 1; }
-if grep -A3 'DEPRECATION WARNING' ".build/core-$version"/*.log | grep -i neuronops; then
+twice ".build/core-$version/log" ansible-playbook ".build/core-$version/play.yml" --inventory "$host," \
+  --connection community.docker.docker --extra-vars "@$NEURONOPS_SANDBOX_STATE/vars.yml"
+if grep -A3 'DEPRECATION WARNING' ".build/core-$version"/log.* | grep -i neuronops; then
   echo "Our own content uses what ansible-core $version deprecates; see above." >&2
   exit 1
 fi

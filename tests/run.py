@@ -71,6 +71,7 @@ SLOW = [
         Part(f"core-{version}", f"tests/core.sh {version} {python}", needs_sandbox=True, minutes=15)
         for version, python in {"2.21": "3.13", "2.20": "3.12", "2.18": "3.11", "2.17": "3.11"}.items()
     ),
+    Part("installed", BUILD.format("installed"), needs_sandbox=True, minutes=20),
     Part("sanity", BUILD.format("sanity")),
     Part("galaxy_importer", BUILD.format("galaxy_importer")),
 ]
