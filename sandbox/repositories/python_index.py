@@ -71,7 +71,7 @@ def _wheels(package: Package) -> list[Wheel]:
         return [replace(wheel, tag="py3-none-linux_x86_64")]
     if package.name != "neuronx-cc":
         return [wheel]
-    wheel = replace(wheel, console_scripts={"neuronx-cc": "neuronxcc.driver.CommandDriver:main"})
+    wheel = replace(wheel, console_scripts={"neuronx-cc": "neuronxcc.command:main"})
     tags = (f"cp{python.replace('.', '')}" for python in package.pythons)
     return [replace(wheel, tag=f"{tag}-{tag + ('m' if tag == 'cp37' else '')}-linux_x86_64") for tag in tags]
 

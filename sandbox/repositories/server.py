@@ -245,12 +245,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             output: Any = process.stdout
             threading.Thread(target=feed, args=(process.stdin, content), daemon=True).start()
             status, headers = cgi_headers(output)
-            # The length is not known before the end, and a pack can be large: the end of the connection says it.
-            self.close_connection = True
-            self.head(status, headers, None)
+            # The length is not known before the end, and a pack can be large.
+            self.head(status, {**headers, "Transfer-Encoding": "chunked"}, None)
             try:
                 while block := output.read1(BLOCK):
-                    self.body(block)
+                    self.body(b"%x\r\n%s\r\n" % (len(block), block))
+                self.body(b"0\r\n\r\n")
             finally:
                 process.kill()
 
