@@ -10,6 +10,7 @@ takes an argument list and returns (exit status, standard output, standard error
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import re
@@ -241,6 +242,15 @@ def _configuration(pid, root):
         if name == "NEURONOPS_CONFIGURATION":
             return value
     return None
+
+
+def sha256(path, root="/"):
+    """Return the SHA-256 of a file's content, or None where it cannot be read."""
+    try:
+        with open(below(root, path), "rb") as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
+    except OSError:
+        return None
 
 
 def record(root="/"):

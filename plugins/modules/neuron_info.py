@@ -30,6 +30,11 @@ options:
     type: list
     elements: str
     default: []
+  files:
+    description: Files whose content to take the SHA-256 of.
+    type: list
+    elements: path
+    default: []
   repository:
     description:
       - The package repository to compare the host's set-up with; see M(neuronops.vllm.neuron_repository), which makes it so.
@@ -309,6 +314,10 @@ services:
         - The hash of its configuration that the main process was started with, or null; the roles of this collection put
           it into the environment of what they start, to tell what runs from what should run.
       type: str
+files:
+  description: SHA-256 of the files asked for, by path; null for a file that is not there or cannot be read.
+  returned: always
+  type: dict
 repository:
   description: How the set-up of the package repository compares; null when O(repository) was not given.
   returned: always
@@ -353,6 +362,7 @@ def observe(run, options, release, root="/"):
         "dpkg_interrupted": host.dpkg_interrupted(run, root),
         "environments": [environment.observe(path) for path in _expanded(options["environments"])],
         "services": host.services(run, options["services"], root),
+        "files": {path: host.sha256(path, root) for path in options["files"]},
         "repository": difference and {name: difference[name] for name in ("current", "reasons", "key")},
         "record": host.record(root),
     }
@@ -370,6 +380,7 @@ def main():
         argument_spec={
             "environments": {"type": "list", "elements": "path", "default": []},
             "services": {"type": "list", "elements": "str", "default": []},
+            "files": {"type": "list", "elements": "path", "default": []},
             "repository": {
                 "type": "dict",
                 "options": repository.OPTIONS,
