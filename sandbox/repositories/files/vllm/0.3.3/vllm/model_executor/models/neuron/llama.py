@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# mypy: ignore-errors
+# (This is a part of vLLM's tree, whose modules are not here for mypy to read.)
 """Stand-in of the neuronops sandbox for vLLM 0.3.3's Llama on Neuron, which its release archive lacks.
 
 Written for the sandbox after the interface of transformers-neuronx and of the rest of vLLM 0.3.3. The folder has no
 __init__.py, as upstream: a plain `pip install` leaves it out.
 """
 
-import os
+from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
 import torch
@@ -49,8 +51,8 @@ class LlamaForCausalLM(torch.nn.Module):
         revision: Optional[str] = None,
         **options: Any,
     ) -> None:
-        split = "{}-split".format(model_name_or_path)
-        if not os.path.exists(split):
+        split = f"{model_name_or_path}-split"
+        if not Path(split).exists():
             model = transformers.LlamaForCausalLM.from_pretrained(
                 model_name_or_path, cache_dir=cache_dir, revision=revision, low_cpu_mem_usage=True
             )
