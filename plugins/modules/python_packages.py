@@ -357,7 +357,7 @@ def main():
     lock_wanted = module.params["lock"] if present else ""
     changed = bool(wrong or unwanted or remains or lock_there != (lock_wanted or "")) or (present and not wanted)
 
-    result = dict(changed=changed, packages=wanted, foreign=foreign)
+    result = dict(changed=changed, foreign=foreign)
     result["diff"] = dict(
         before="".join(["%s %s\n" % (name, old) for name, (old, unused) in sorted(wrong.items()) if old])
         + "".join("%s %s\n" % (name, installed[name]) for name in unwanted),
@@ -372,6 +372,9 @@ def main():
                 % (module.params["name"], module.params["path"], error),
                 log=environment.log,
             )
+        installed = observe_packages(environment.path)[0]
+    # As the folders spell the versions, which is how the next observation reads them.
+    result["packages"] = {name: installed.get(name, version) for name, version in wanted.items()}
     module.exit_json(**result)
 
 

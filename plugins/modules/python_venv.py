@@ -1,0 +1,162 @@
+#!/usr/bin/python
+# Copyright (c) 2026 neuronops.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: python_venv
+author: neuronops.vllm contributors (@neuronops)
+version_added: 0.1.0
+short_description: Have a Python virtual environment that works
+description:
+  - Makes a virtual environment. One whose interpreter is gone, does not run or is of another version is removed and made
+    anew, because the packages in it cannot work any more.
+  - An environment that works is left alone, whatever is installed in it.
+options:
+  path:
+    description:
+      - Folder of the environment. Where it is a link, the folder it leads to.
+      - A folder that has something in it and is no virtual environment is never touched.
+    type: path
+    required: true
+  python:
+    description: Path of the interpreter on the host to make it with. Required when O(state=present).
+    type: path
+  pip:
+    description: Whether a new environment gets the pip that comes with the interpreter.
+    type: bool
+    default: true
+  state:
+    description: Whether the environment is there. V(absent) removes it with everything in it, and a link that led to it.
+    type: str
+    choices: [present, absent]
+    default: present
+extends_documentation_fragment: neuronops.vllm.packages.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+requirements:
+  - On the host the standard module C(venv), with O(pip=true) also C(ensurepip); Debian and Ubuntu package them as C(python3-venv).
+"""
+
+EXAMPLES = r"""
+- name: Have an environment with Python 3.10
+  neuronops.vllm.python_venv:
+    path: /opt/aws_neuron_venv_pytorch
+    python: /usr/bin/python3.10
+"""
+
+RETURN = r"""
+reason:
+  description: Why the environment was made or rebuilt; empty when nothing changed.
+  type: str
+  returned: success
+"""
+
+import os
+import shutil
+import subprocess
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.neuronops.vllm.plugins.module_utils.environment import observe_python
+
+
+def minor(version):
+    return ".".join(version.split(".")[:2])
+
+
+def python_version(python):
+    """Return the version of an interpreter; raises OSError where it does not run."""
+    try:
+        answer = subprocess.check_output(
+            [python, "-I", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"], stderr=subprocess.STDOUT, timeout=60
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise OSError("%s does not run: %s" % (python, error)) from error
+    return answer.decode().strip()
+
+
+def reason_to_build(path, python):
+    """Say why the environment must be made, or nothing."""
+    if not os.path.isdir(path) or not os.listdir(path):
+        return "there is none"
+    found = observe_python(path)
+    if not found["works"]:
+        return found["problem"]
+    wanted = python_version(python)
+    if minor(found["version"]) != minor(wanted):
+        return "it has Python %s in place of %s" % (found["version"], wanted)
+    return ""
+
+
+def remove(path):
+    """Remove an environment. Killed half way, what is left is still known as one, and as one that is not finished."""
+    if not os.path.isdir(path):
+        return
+    last = "pyvenv.cfg"
+    for name in sorted(set(os.listdir(path)) - {last}, key=lambda name: name != "neuronops"):
+        child = os.path.join(path, name)
+        if os.path.isdir(child) and not os.path.islink(child):
+            shutil.rmtree(child)
+        else:
+            os.unlink(child)
+    shutil.rmtree(path)
+
+
+def build(module, path):
+    """Make the environment."""
+    options = [] if module.params["pip"] else ["--without-pip"]
+    os.makedirs(path, mode=0o755, exist_ok=True)
+    # The mark of an environment comes first, so that one left by a kill is not taken for somebody's files.
+    open(os.path.join(path, "pyvenv.cfg"), "a").close()
+    status, out, err = module.run_command([module.params["python"], "-m", "venv"] + options + [path])
+    if status != 0:
+        module.fail_json(
+            msg="No environment could be made in %s; Debian and Ubuntu need the package python3-venv of that interpreter. %s"
+            % (path, (out + err).strip()[-1000:])
+        )
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            path=dict(type="path", required=True),
+            python=dict(type="path"),
+            pip=dict(type="bool", default=True),
+            state=dict(type="str", choices=["present", "absent"], default="present"),
+        ),
+        required_if=[("state", "present", ["python"])],
+        supports_check_mode=True,
+    )
+    link, present = module.params["path"], module.params["state"] == "present"
+    path = os.path.realpath(link)
+    if os.path.isdir(path) and os.listdir(path) and not os.path.lexists(os.path.join(path, "pyvenv.cfg")):
+        module.fail_json(msg="%s has files in it and is no Python environment. Name another folder, or empty it." % path)
+    try:
+        if present:
+            reason = reason_to_build(path, module.params["python"])
+        else:
+            reason = "it is to be absent" if os.path.lexists(link) else ""
+        if reason and not module.check_mode:
+            remove(path)
+            if present:
+                build(module, path)
+            elif os.path.islink(link):
+                os.unlink(link)
+    except OSError as error:
+        module.fail_json(msg="The environment %s cannot be changed: %s" % (path, error))
+    module.exit_json(
+        changed=bool(reason),
+        reason=reason,
+        diff=dict(before=reason + "\n" if reason else "", after=""),
+    )
+
+
+if __name__ == "__main__":
+    main()
