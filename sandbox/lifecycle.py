@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start and remove a whole sandbox."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime, timezone
+
+import yaml
+from cryptography import x509
+
+from plugins.plugin_utils import stacks
+from sandbox import certificates, ec2, engine, hardware, hosts, image, network
+from sandbox.repositories.build import build as build_repositories
+from sandbox.settings import SandboxError, Settings
+
+# Less than this left, and the certificates are made anew rather than expire during a run.
+CERTIFICATE_MARGIN_DAYS = 7
+
+
+def up(settings: Settings, ec2_too: bool = True, systems: list[str] | None = None) -> None:
+    """Have the sandbox running. What already runs stays; when the first start fails, nothing is left running."""
+    settings.prepare()
+    engine.ensure()
+    with _all_or_nothing(settings):
+        network.ensure(settings)
+        _make_secrets(settings)
+        for instance_type in hardware.INSTANCE_TYPES:
+            hardware.write(settings.state / "hardware", instance_type)
+        (settings.cache / "pip").mkdir(exist_ok=True)
+        (settings.cache / "uv").mkdir(exist_ok=True)
+        _make_repositories(settings)
+        for system in [image.DEFAULT_SYSTEM, *(systems or [])]:
+            image.ensure(settings, system)
+        hosts.start_repositories(settings, image.ensure(settings, "git"))
+        if ec2_too:
+            ec2.start(settings)
+
+
+@contextlib.contextmanager
+def _all_or_nothing(settings: Settings) -> Iterator[None]:
+    ran_before = bool(hosts.listing(settings)) or ec2.read(settings) is not None
+    try:
+        yield
+    except BaseException:
+        if not ran_before:
+            down(settings)
+        raise
+
+
+def _make_secrets(settings: Settings) -> None:
+    """The SSH key of the person who launches, and the certificates; kept as long as the sandbox lives."""
+    key = settings.state / "id_ed25519"
+    if not key.exists():
+        if not shutil.which("ssh-keygen"):
+            engine.ensure_command("ssh-keygen", "openssh-client")
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", settings.name, "-f", str(key)]
+        subprocess.run(command, check=True, capture_output=True)
+    server = settings.state / "server.crt"
+    if server.exists():
+        left = x509.load_pem_x509_certificate(server.read_bytes()).not_valid_after_utc - datetime.now(timezone.utc)
+        if left.days >= CERTIFICATE_MARGIN_DAYS:
+            return
+    certificates.make(settings.state, f"Stand-in certificate authority of {settings.name}", list(hosts.STOOD_IN_FOR))
+
+
+def _make_repositories(settings: Settings) -> None:
+    """Have the tree that is served, as a copy of the cached one, and the variables that plays against it need."""
+    engine.ensure_command("gpg", "gnupg")
+    cached = settings.cache / "repositories"
+    cached.mkdir(exist_ok=True)
+    with cached.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        facts = build_repositories(cached)
+        made_from = settings.repositories / "facts.json"
+        if not made_from.exists() or made_from.read_bytes() != (cached / "facts.json").read_bytes():
+            shutil.copytree(cached / "www", settings.served, symlinks=True, dirs_exist_ok=True)
+            shutil.copy(cached / "facts.json", made_from)
+    default = stacks.load()["default"]
+    variables = {
+        "neuron_driver_repository_key_fingerprint": facts["fingerprint"],
+        "vllm_server_model": image.MODEL,
+        "neuron_stack_overrides": {
+            # The containers share this machine's kernel; what DKMS builds against are Debian's headers.
+            "kernel": {"minimum": None, "below": None},
+            "vllm": {"commit": f"{{{{ sandbox_commits[neuron_stack | default('{default}')] | default(none) }}}}"},
+        },
+        "sandbox_commits": {f"vllm-{version}": commit for version, commit in facts["commits"].items()},
+    }
+    settings.variables_file.write_text("# Written by `python -m sandbox up`.\n---\n" + yaml.safe_dump(variables))
+
+
+def down(settings: Settings) -> None:
+    """Remove all of the sandbox: processes, containers, network, images and keys. Caches stay."""
+    ec2.stop(settings)
+    if engine.answers():
+        hosts.remove(settings)
+        network.remove(settings)
+        image.remove(settings)
+        engine.stop_if_ours()
+    shutil.rmtree(settings.state, ignore_errors=True)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What points AWS tools and Ansible at the running sandbox."""
+    state = ec2.read(settings)
+    if not state:
+        raise SandboxError(f"{settings.name} has no stand-in for EC2 running. Start it: python -m sandbox up")
+    return {
+        **ec2.credentials(),
+        "AWS_ENDPOINT_URL": state["endpoint"],
+        "ANSIBLE_PRIVATE_KEY_FILE": str(settings.state / "id_ed25519"),
+        "ANSIBLE_SSH_COMMON_ARGS": f"-o UserKnownHostsFile={settings.state / 'known_hosts'}",
+        # The stand-in is on the loopback: no proxy of the machine is in between.
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
