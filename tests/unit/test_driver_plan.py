@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What role neuron_driver decides to do, for hosts of every kind that it can meet."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import driver, stacks
+
+STACK = stacks.resolve()
+WANTED: dict[str, str] = STACK["host_packages"]
+DRIVER = WANTED["aws-neuronx-dkms"]
+RUNNING, NEWER = "6.8.0-1021-aws", "6.8.0-1024-aws"
+JAMMY = {
+    "distribution": "Ubuntu",
+    "distribution_version": "22.04",
+    "distribution_major_version": "22",
+    "architecture": "x86_64",
+}
+AMAZON = {
+    "distribution": "Amazon",
+    "distribution_version": "2023",
+    "distribution_major_version": "2023",
+    "architecture": "x86_64",
+}
+FILES = {"/etc/profile.d/aws-neuron.sh": "a1"}
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = stacks.merged(base, changes)
+    return result
+
+
+def bare(**changes: Any) -> dict[str, Any]:
+    """What neuron_info returns for an inf2.xlarge with nothing of Neuron on it."""
+    host = {
+        "kernel": {"release": RUNNING, "headers": False, "newest": RUNNING, "newest_headers": False},
+        "hardware": {"present": True, "devices": [{"address": "0000:00:1f.0", "family": "inf2", "device_id": "7264"}]},
+        "driver": {
+            "installed": None,
+            "built_for_kernel": False,
+            "built_for_newest": False,
+            "loaded": None,
+            "references": 0,
+            "in_use_by": [],
+        },
+        "neuron_ls": {"path": None, "rc": None, "devices": [], "cores": 0, "error": None},
+        "packages": {},
+        "dpkg_interrupted": False,
+        "files": {"/etc/profile.d/aws-neuron.sh": None},
+        "repository": {"current": False, "reasons": ["there is no key"], "key": None},
+    }
+    return merged(host, changes)
+
+
+def done(**changes: Any) -> dict[str, Any]:
+    """The same host when the role has done its work. Collectives and runtime carry a hash in their versions."""
+    packages = {
+        name: {
+            "version": version if name.endswith(("dkms", "tools")) else f"{version}-1a2b3c4d5",
+            "held": True,
+            "state": "installed",
+        }
+        for name, version in WANTED.items()
+    }
+    host = bare(
+        kernel={"headers": True, "newest_headers": True},
+        driver={"installed": DRIVER, "built_for_kernel": True, "built_for_newest": True, "loaded": DRIVER},
+        neuron_ls={"path": "/opt/aws/neuron/bin/neuron-ls", "rc": 0, "devices": [{}], "cores": 2},
+        packages=packages,
+        files=FILES,
+        repository={"current": True, "reasons": []},
+    )
+    return merged(host, changes)
+
+
+def other_versions(**versions: str) -> dict[str, Any]:
+    return {f"aws-neuronx-{name.replace('_', '-')}": {"version": version} for name, version in versions.items()}
+
+
+def plan(host: dict[str, Any], facts: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    stack = options.pop("stack", STACK)
+    defaults = {"stack": stack, "state": "exact", "allow_downgrade": False, "hold": True, "files": FILES}
+    result: dict[str, Any] = driver.plan(host, facts or JAMMY, {**defaults, **options})
+    return result
+
+
+def test_a_bare_host_gets_everything_in_one_transaction() -> None:
+    found = plan(bare())
+    assert found["work"]
+    assert found["change"]
+    assert found["refusals"] == []
+    assert found["packages"] == [
+        f"linux-headers-{RUNNING}",
+        *(f"{name}={version}*" for name, version in WANTED.items()),
+    ]
+    assert found["hold"] == list(WANTED)
+    assert found["files"] == list(FILES)
+    # The transaction builds the module.
+    assert found["build"] == []
+
+
+def test_a_finished_host_is_left_alone() -> None:
+    assert plan(done()) == {
+        "refusals": [],
+        "work": False,
+        "change": False,
+        "packages": [],
+        "outdated": [],
+        "hold": [],
+        "build": [],
+        "files": [],
+        "load": False,
+        "reboot": [],
+        "problems": [],
+    }
+
+
+def test_one_package_that_differs_changes_all_in_one_transaction() -> None:
+    found = plan(done(packages=other_versions(runtime_lib="2.24.53.0-abc")))
+    assert found["packages"] == [f"{name}={version}*" for name, version in WANTED.items()]
+
+
+def test_a_package_that_is_half_installed_is_not_installed() -> None:
+    assert plan(done(packages={"aws-neuronx-dkms": {"state": "half-configured"}}))["change"]
+
+
+def test_dpkg_that_was_interrupted_is_work() -> None:
+    assert plan(done(dpkg_interrupted=True))["work"]
+
+
+def test_packages_of_the_first_generation_go() -> None:
+    old = {"aws-neuron-dkms": {"version": "2.3.0", "held": False, "state": "installed"}}
+    assert plan(done(packages=old))["outdated"] == ["aws-neuron-dkms"]
+
+
+class TestState:
+    NEWER = done(packages=other_versions(dkms="2.24.7.0", tools="2.26.14.0"), driver={"installed": "2.24.7.0"})
+
+    def test_exact_does_not_downgrade_unasked(self) -> None:
+        (refusal,) = plan(self.NEWER)["refusals"]
+        assert f"aws-neuronx-dkms 2.24.7.0 (wanted {DRIVER})" in refusal
+        assert "neuron_driver_state" in refusal
+        assert "neuron_driver_allow_downgrade" in refusal
+
+    def test_exact_downgrades_when_asked(self) -> None:
+        found = plan(self.NEWER, allow_downgrade=True)
+        assert found["refusals"] == []
+        assert f"aws-neuronx-dkms={DRIVER}*" in found["packages"]
+
+    def test_present_accepts_what_is_there_and_touches_nothing(self) -> None:
+        host = merged(
+            self.NEWER, {"repository": {"current": False}, "packages": {name: {"held": False} for name in WANTED}}
+        )
+        host["driver"]["loaded"] = "2.24.7.0"
+        found = plan(host, state="present")
+        assert (found["refusals"], found["work"], found["hold"]) == ([], False, [])
+
+    def test_present_completes_what_is_not_complete(self) -> None:
+        host = done()
+        del host["packages"]["aws-neuronx-tools"]
+        assert plan(host, state="present")["change"]
+
+    def test_an_older_one_is_upgraded(self) -> None:
+        found = plan(done(packages=other_versions(dkms="2.9.0.0")))
+        assert (found["refusals"], found["change"]) == ([], True)
+
+
+class TestSystems:
+    @pytest.mark.parametrize(
+        ("distribution", "version"),
+        [
+            *(("Ubuntu", version) for version in ("20.04", "22.04", "24.04")),
+            *(("Debian", version) for version in ("11", "12", "13")),
+        ],
+    )
+    def test_supported(self, distribution: str, version: str) -> None:
+        facts = {
+            "distribution": distribution,
+            "distribution_version": "12.11" if version == "12" else version,
+            "distribution_major_version": version.split(".")[0],
+            "architecture": "x86_64",
+        }
+        found = plan(bare(), facts)
+        assert found["refusals"] == []
+        assert found["packages"][0] == f"linux-headers-{RUNNING}"
+
+    def test_amazon_linux_asks_dnf(self) -> None:
+        found = plan(
+            bare(kernel={"release": "6.1.141-155.222.amzn2023.x86_64", "newest": "6.1.141-155.222.amzn2023.x86_64"}),
+            AMAZON,
+        )
+        assert found["refusals"] == []
+        assert found["packages"] == [
+            "kernel-devel-uname-r = 6.1.141-155.222.amzn2023.x86_64",
+            "libxcrypt-compat",
+            "gcc-c++",
+            *(f"{name}-{version}*" for name, version in WANTED.items()),
+        ]
+        assert found["hold"] == []
+
+    @pytest.mark.parametrize(
+        "facts",
+        [
+            {**JAMMY, "distribution_version": "18.04"},
+            {**JAMMY, "distribution_version": "25.10"},
+            {**AMAZON, "distribution_major_version": "2"},
+            {**JAMMY, "distribution": "Rocky", "distribution_version": "9.5"},
+        ],
+    )
+    def test_anything_else_is_refused_with_what_is_supported(self, facts: dict[str, Any]) -> None:
+        (refusal,) = plan(bare(), facts)["refusals"]
+        assert facts["distribution"] in refusal
+        assert "Ubuntu 20.04, 22.04, 24.04" in refusal
+        assert "Amazon Linux 2023" in refusal
+
+    def test_another_architecture_is_refused(self) -> None:
+        (refusal,) = plan(bare(), {**JAMMY, "architecture": "aarch64"})["refusals"]
+        assert "aarch64" in refusal
+
+
+class TestKernel:
+    STACK = merged(STACK, {"kernel": {"minimum": "5.10", "below": "6.13"}})
+
+    @pytest.mark.parametrize("release", ["5.10.0-30-cloud-amd64", "6.8.0-1021-aws", "6.12.99", "6.12.99-x"])
+    def test_within_the_bounds(self, release: str) -> None:
+        assert plan(bare(kernel={"release": release, "newest": release}), stack=self.STACK)["refusals"] == []
+
+    @pytest.mark.parametrize(
+        ("release", "way_out"),
+        [("5.4.0-1128-aws", "an older driver"), ("6.13.0-1-aws", "a newer driver"), ("6.18.44-fc", "a newer driver")],
+    )
+    def test_outside_it_is_refused_with_the_kernel_and_the_way_out(self, release: str, way_out: str) -> None:
+        (refusal,) = plan(bare(kernel={"release": release, "newest": release}), stack=self.STACK)["refusals"]
+        assert release in refusal
+        assert DRIVER in refusal
+        assert way_out in refusal
+
+    def test_a_stack_without_bounds_takes_any(self) -> None:
+        stack = merged(STACK, {"kernel": {"minimum": None, "below": None}})
+        assert plan(bare(kernel={"release": "9.9", "newest": "9.9"}), stack=stack)["refusals"] == []
+
+    def test_a_driver_that_is_there_needs_no_building(self) -> None:
+        host = done(kernel={"release": "6.18.44", "newest": "6.18.44"})
+        assert plan(host, stack=self.STACK)["refusals"] == []
+
+    def test_the_kernel_of_the_next_boot_counts_too(self) -> None:
+        (refusal,) = plan(bare(kernel={"newest": "6.14.0-1001-aws"}), stack=self.STACK)["refusals"]
+        assert "6.14.0-1001-aws" in refusal
+
+    def test_both_kernels_get_headers(self) -> None:
+        found = plan(bare(kernel={"newest": NEWER}))
+        assert found["packages"][:2] == [f"linux-headers-{RUNNING}", f"linux-headers-{NEWER}"]
+
+    def test_a_new_kernel_gets_headers_and_the_installed_driver(self) -> None:
+        host = done(kernel={"newest": NEWER, "newest_headers": False}, driver={"built_for_newest": False})
+        found = plan(host)
+        assert (found["change"], found["work"]) == (False, True)
+        assert found["packages"] == [f"linux-headers-{NEWER}"]
+        assert found["build"] == [NEWER]
+        assert found["reboot"] == [f"kernel {NEWER} is installed while {RUNNING} is running"]
+
+    def test_a_module_that_was_never_built_for_the_running_kernel_is_built(self) -> None:
+        host = done(driver={"built_for_kernel": False, "built_for_newest": False, "loaded": None})
+        assert plan(host)["build"] == [RUNNING]
+        assert plan(host)["problems"]
+
+
+class TestLoading:
+    OLD = done(driver={"loaded": "2.20.28.0"})
+
+    def test_an_old_module_that_nothing_uses_is_replaced(self) -> None:
+        found = plan(self.OLD)
+        assert (found["load"], found["reboot"]) == (True, [])
+        assert found["problems"] == [f"driver 2.20.28.0 is loaded while {DRIVER} is installed"]
+
+    def test_an_old_module_in_use_needs_a_reboot_and_names_who_uses_it(self) -> None:
+        host = merged(self.OLD, {"driver": {"references": 1, "in_use_by": [{"pid": 321, "command": "python3"}]}})
+        found = plan(host)
+        assert (found["load"], found["problems"]) == (False, [])
+        (reason,) = found["reboot"]
+        assert "python3 (process 321)" in reason
+        assert "2.20.28.0" in reason
+
+    def test_a_user_that_cannot_be_seen_keeps_it_as_well(self) -> None:
+        found = plan(merged(self.OLD, {"driver": {"references": 2}}))
+        assert not found["load"]
+        assert "2 references" in found["reboot"][0]
+
+    def test_no_module_is_loaded_yet(self) -> None:
+        assert plan(done(driver={"loaded": None}))["load"]
+
+    def test_without_hardware_nothing_is_loaded_and_nothing_is_missing(self) -> None:
+        host = done(driver={"loaded": None}, neuron_ls={"rc": 1, "devices": [], "error": "no devices"})
+        host["hardware"] = {"present": False, "devices": []}
+        found = plan(host)
+        assert (found["load"], found["problems"]) == (False, [])
+
+    def test_neuron_ls_must_find_what_the_bus_has(self) -> None:
+        host = done()
+        host["hardware"]["devices"] *= 6
+        assert plan(host)["problems"] == ["neuron-ls finds 1 of the 6 devices on the PCI bus"]
+        assert "neuron-ls fails: no driver" in plan(done(neuron_ls={"rc": 1, "error": "no driver"}))["problems"][0]
+
+
+class TestHold:
+    def test_holds_can_be_left_to_others(self) -> None:
+        host = done(packages={name: {"held": False} for name in WANTED})
+        assert plan(host)["hold"] == list(WANTED)
+        assert plan(host, hold=False)["hold"] == []
+
+
+def test_a_kernel_without_a_number_is_an_error() -> None:
+    with pytest.raises(driver.PlanError, match="does not start with a number"):
+        plan(bare(kernel={"release": "custom", "newest": "custom"}))
+
+
+def test_the_observation_is_not_changed() -> None:
+    host = bare()
+    before = copy.deepcopy(host)
+    plan(host)
+    assert host == before

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The set-up of the package repository: what is right is left alone, what other set-ups left is found."""
+
+from __future__ import annotations
+
+import calendar
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.neuronops.vllm.plugins.module_utils import openpgp, repository
+from ansible_collections.neuronops.vllm.plugins.modules import neuron_repository
+
+KEYS = Path(__file__).with_name("fixtures") / "keys"
+NEURON = "DB5D6BB72CFE465E5AE487772C2BF4FE7DC7A599"
+OTHER = "B2ADFC0C6B124ED953354F7717F56AE4A3AEEB06"
+URL = "https://apt.repos.neuron.amazonaws.com"
+NOW = calendar.timegm((2026, 1, 1, 0, 0, 0))
+
+
+def wanted(**changes: Any) -> dict[str, Any]:
+    options = {
+        "manager": "apt",
+        "url": URL,
+        "suite": "jammy",
+        "components": ["main"],
+        "fingerprint": NEURON,
+        "renew_days": 30,
+    }
+    return {**options, **changes}
+
+
+def write(root: Path, path: str, content: bytes | str) -> Path:
+    file = root / path.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+def set_up(root: Path, key: str = "renewed.gpg") -> None:
+    write(root, "/etc/apt/keyrings/aws-neuron.gpg", (KEYS / key).read_bytes())
+    write(root, "/etc/apt/sources.list.d/aws-neuron.sources", repository.source_text(wanted()))
+
+
+def compare(root: Path, now: int = NOW, **changes: Any) -> dict[str, Any]:
+    result: dict[str, Any] = repository.compare(wanted(**changes), str(root), now)
+    return result
+
+
+def test_a_bare_host_lacks_key_and_source(tmp_path: Path) -> None:
+    found = compare(tmp_path)
+    assert (found["current"], found["key_needed"], found["source_needed"], found["leftovers"]) == (
+        False,
+        True,
+        True,
+        {},
+    )
+
+
+def test_nothing_is_to_be_done_where_all_is_as_wanted(tmp_path: Path) -> None:
+    set_up(tmp_path)
+    found = compare(tmp_path)
+    assert found["current"]
+    assert found["reasons"] == []
+    assert found["key"]["expires"] == "2042-11-06"
+
+
+def test_a_copy_of_the_key_that_expired_is_not_there_already(tmp_path: Path) -> None:
+    set_up(tmp_path, "expired.asc")
+    found = compare(tmp_path)
+    assert found["key_needed"]
+    assert found["reasons"] == ["/etc/apt/keyrings/aws-neuron.gpg: the key expired on 2022-11-10"]
+
+
+@pytest.mark.parametrize(("days", "needed"), [(31, False), (29, True)])
+def test_a_key_is_renewed_before_its_end(tmp_path: Path, days: int, needed: bool) -> None:
+    set_up(tmp_path)
+    end = 2298844800
+    assert compare(tmp_path, now=end - days * repository.DAY)["key_needed"] is needed
+
+
+@pytest.mark.parametrize("key", ["other.asc", "two.gpg", "README.md"])
+def test_a_keyring_holds_the_one_wanted_key_alone(tmp_path: Path, key: str) -> None:
+    set_up(tmp_path, key)
+    assert compare(tmp_path)["key_needed"]
+
+
+def test_a_change_of_any_option_changes_the_source(tmp_path: Path) -> None:
+    set_up(tmp_path)
+    for change in ({"url": "https://mirror.example.com/neuron"}, {"suite": "noble"}, {"components": ["main", "beta"]}):
+        assert compare(tmp_path, **change)["source_needed"], change
+
+
+def test_the_source_names_its_own_key() -> None:
+    assert repository.source_text(wanted()) == (
+        "# Written by role neuronops.vllm.neuron_driver.\n"
+        "Types: deb\n"
+        "URIs: https://apt.repos.neuron.amazonaws.com\n"
+        "Suites: jammy\n"
+        "Components: main\n"
+        "Architectures: amd64\n"
+        "Signed-By: /etc/apt/keyrings/aws-neuron.gpg\n"
+    )
+    assert "Components" not in repository.source_text(wanted(suite="./"))
+    assert "gpgcheck=1\n" in repository.source_text(wanted(manager="dnf"))
+
+
+def test_the_documented_commands_set_up_is_migrated(tmp_path: Path) -> None:
+    set_up(tmp_path)
+    write(tmp_path, "/etc/apt/sources.list.d/neuron.list", f"deb {URL} jammy main\n")
+    write(tmp_path, "/etc/apt/trusted.gpg", (KEYS / "two.gpg").read_bytes())
+    found = compare(tmp_path)
+    assert not found["current"]
+    assert set(found["leftovers"]) == {"/etc/apt/sources.list.d/neuron.list", "/etc/apt/trusted.gpg"}
+    assert found["leftovers"]["/etc/apt/sources.list.d/neuron.list"] is None
+    (kept,) = openpgp.public_keys(found["leftovers"]["/etc/apt/trusted.gpg"])
+    assert kept["fingerprint"] == OTHER
+
+
+def test_what_stands_beside_it_stays(tmp_path: Path) -> None:
+    set_up(tmp_path)
+    debian = "deb http://mirror.example.com/debian bookworm main\n"
+    write(tmp_path, "/etc/apt/sources.list", f"{debian}deb [arch=amd64] {URL} jammy main\n# deb {URL} jammy main\n")
+    stanza = "Types: deb\nURIs: http://mirror.example.com/debian\nSuites: bookworm\nComponents: main\n"
+    write(tmp_path, "/etc/apt/sources.list.d/two.sources", f"{stanza}\nTypes: deb\nURIs: {URL}/\nSuites: jammy\n")
+    write(tmp_path, "/etc/apt/sources.list.d/other.sources", stanza)
+    write(tmp_path, "/etc/apt/sources.list.d/off.list", f"# deb {URL} jammy main\n")
+    write(tmp_path, "/etc/apt/trusted.gpg.d/other.asc", (KEYS / "other.asc").read_bytes())
+    leftovers = compare(tmp_path)["leftovers"]
+    assert leftovers == {
+        "/etc/apt/sources.list": f"{debian}# deb {URL} jammy main\n".encode(),
+        "/etc/apt/sources.list.d/two.sources": stanza.encode(),
+    }
+
+
+def test_dnf_keeps_other_sections_of_a_file(tmp_path: Path) -> None:
+    write(tmp_path, "/etc/yum.repos.d/neuron.repo", "[neuron]\nbaseurl=https://yum.repos.neuron.amazonaws.com\n")
+    write(tmp_path, "/etc/yum.repos.d/mixed.repo", f"[a]\nbaseurl=https://example.com/a\n[n]\nbaseurl={URL}\n")
+    leftovers = compare(tmp_path, manager="dnf", url="https://yum.repos.neuron.amazonaws.com")["leftovers"]
+    assert leftovers == {
+        "/etc/yum.repos.d/neuron.repo": None,
+        "/etc/yum.repos.d/mixed.repo": b"[a]\nbaseurl=https://example.com/a\n",
+    }
+
+
+def test_a_short_key_id_is_no_fingerprint(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no fingerprint"):
+        compare(tmp_path, fingerprint="646D9185")
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("other.asc", f"its fingerprint is {OTHER} and should be {NEURON}"),
+        ("expired.asc", "it expired on 2022-11-10, and so has the copy on the server"),
+        ("README.md", "what was fetched is no key"),
+    ],
+)
+def test_a_key_that_must_not_be_trusted_is_refused(key: str, reason: str) -> None:
+    with pytest.raises(neuron_repository.Refused, match=reason):
+        neuron_repository.verified((KEYS / key).read_bytes(), NEURON, NOW)
+
+
+def test_a_revoked_key_is_refused() -> None:
+    with pytest.raises(neuron_repository.Refused, match="revoked"):
+        neuron_repository.verified((KEYS / "revoked.asc").read_bytes(), OTHER, NOW)
+
+
+def test_of_several_keys_only_the_wanted_one_is_taken() -> None:
+    key = neuron_repository.verified((KEYS / "two.gpg").read_bytes(), NEURON, NOW)
+    assert key["packets"] == (KEYS / "renewed.gpg").read_bytes()
+
+
+def test_the_key_can_be_given_as_text_or_as_a_file() -> None:
+    text = (KEYS / "renewed.asc").read_text()
+    assert neuron_repository.fetch(text) == text.encode()
+    assert neuron_repository.fetch((KEYS / "renewed.gpg").as_uri()) == (KEYS / "renewed.gpg").read_bytes()
+    with pytest.raises(neuron_repository.Refused, match="cannot be fetched"):
+        neuron_repository.fetch("file:///nowhere/at.all")
