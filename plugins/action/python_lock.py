@@ -17,7 +17,6 @@ from typing import Any
 
 from ansible import constants
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.neuronops.vllm.plugins.module_utils.packages import parse_lock
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import requirement
 
@@ -95,7 +94,9 @@ class ActionModule(ActionBase):
                 )
                 if answer.get("failed") or answer.get("unreachable"):
                     if not answer.get("unreachable"):
-                        notes.update(failed=time.time(), msg=f"{answer.get('msg')} (resolved on {host} for all hosts like it)")
+                        notes.update(
+                            failed=time.time(), msg=f"{answer.get('msg')} (resolved on {host} for all hosts like it)"
+                        )
                     return {**result, **answer}
                 before = path.read_text(encoding="utf-8") if path.is_file() else ""
                 text = self._text(arguments, str(answer["lock"]))
@@ -103,14 +104,19 @@ class ActionModule(ActionBase):
                 notes["resolved_by"] = host
                 result.update(changed=text != before, resolved=True)
                 if self._task.diff:
-                    result["diff"] = {"before": before, "after": text, "before_header": str(path), "after_header": str(path)}
+                    result["diff"] = {
+                        "before": before,
+                        "after": text,
+                        "before_header": str(path),
+                        "after_header": str(path),
+                    }
         lock = path.read_text(encoding="utf-8")
         return {**result, "lock": lock, "packages": parse_lock(lock)}
 
     def _text(self, arguments: dict[str, Any], lock: str) -> str:
         """Return the lock with a head that says what it is."""
         return (
-            f"# {arguments['name']} for CPython {arguments['python_version']} on {arguments['architecture']}, resolved by "
-            "neuronops.vllm.python_lock; safe to commit.\n"
+            f"# {arguments['name']} for CPython {arguments['python_version']} on {arguments['architecture']}, "
+            "resolved by neuronops.vllm.python_lock; safe to commit.\n"
             f"# sha256 of what went into it: {inputs_hash(arguments)}\n{lock.strip()}\n"
         )

@@ -11,7 +11,6 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import requirement
 
 LIMIT = 4 * 3600  # seconds; 3 GB at 2 Mbit/s
@@ -47,7 +46,10 @@ class ActionModule(ActionBase):
             self._task.async_val = before
         if job.get("failed") or "ansible_job_id" not in job:
             return job
-        status = {"jid": job["ansible_job_id"], "_async_dir": self.get_shell_option("async_dir", default="~/.ansible_async")}
+        status = {
+            "jid": job["ansible_job_id"],
+            "_async_dir": self.get_shell_option("async_dir", default="~/.ansible_async"),
+        }
         start = said = time.monotonic()
         while True:
             answer = self._module("ansible.legacy.async_status", status)
@@ -59,6 +61,15 @@ class ActionModule(ActionBase):
                 display.display(f"{host}: {said - start:.0f} s, {arguments.get('name')}: {line or 'at work'}")
             time.sleep(POLL)
         self._module("ansible.legacy.async_status", {**status, "mode": "cleanup"})
-        for name in ("ansible_job_id", "finished", "started", "results_file", "stdout", "stderr", "stdout_lines", "stderr_lines"):
+        for name in (
+            "ansible_job_id",
+            "finished",
+            "started",
+            "results_file",
+            "stdout",
+            "stderr",
+            "stdout_lines",
+            "stderr_lines",
+        ):
             answer.pop(name, None)
         return answer

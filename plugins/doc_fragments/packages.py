@@ -11,8 +11,8 @@ class ModuleDocFragment:
 options:
   sources:
     description:
-      - Where packages come from. Credentials belong into the C(.netrc) of the user that the module runs as, which uv and pip
-        read, and not into these URLs.
+      - Where packages come from. Credentials belong into the C(.netrc) of the user that the module runs as, which uv
+        and pip read, and not into these URLs.
     type: dict
     default: {}
     suboptions:
@@ -31,7 +31,8 @@ options:
         type: str
       ca_file:
         description:
-          - File on the host with all certificate authorities to trust. By default those of C(SSL_CERT_FILE), or of the system.
+          - File on the host with all certificate authorities to trust. By default those of C(SSL_CERT_FILE), or of
+            the system.
         type: path
   uv_requirement:
     description:

@@ -115,7 +115,7 @@ def record_problem(folder, dist_info):
     for row in rows:
         if len(row) != 3 or row[0].endswith(".pyc"):
             continue
-        name, unused, size = row
+        name, _digest, size = row
         try:
             actual = os.stat(os.path.join(folder, name)).st_size
         except OSError:

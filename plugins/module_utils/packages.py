@@ -82,7 +82,11 @@ def program_environment(sources):
     if public:
         # Through the environment, not the command line: where it comes from there, it may hold a password.
         environment.update(UV_DEFAULT_INDEX=public, PIP_INDEX_URL=public)
-    candidates = (sources.get("ca_file"), environment.get("SSL_CERT_FILE"), environment.get("PIP_CERT")) + SYSTEM_CERTIFICATES
+    candidates = (
+        sources.get("ca_file"),
+        environment.get("SSL_CERT_FILE"),
+        environment.get("PIP_CERT"),
+    ) + SYSTEM_CERTIFICATES
     for bundle in candidates:
         # Each program has certificates of its own, and would not know the ones that the host's administrator added.
         if bundle and os.path.isfile(bundle):

@@ -28,7 +28,8 @@ options:
     type: path
   users:
     description:
-      - The users that get the kernel, in C(~/.local/share/jupyter). Files there are written with the rights of the user.
+      - The users that get the kernel, in C(~/.local/share/jupyter). Files there are written with the rights of the
+        user.
       - When empty all users get it, in C(/usr/local/share/jupyter).
     type: list
     elements: str
@@ -162,7 +163,9 @@ def main():
     try:
         places = folders(name, module.params["users"])
     except KeyError as error:
-        module.fail_json(msg="The user who is to have the kernel does not exist: %s. Make the user first." % error.args[0])
+        module.fail_json(
+            msg="The user who is to have the kernel does not exist: %s. Make the user first." % error.args[0]
+        )
     wanted = specification(name, module.params["display_name"], module.params["environment"]) if present else ""
 
     result = dict(changed=False, diff=[], files={})

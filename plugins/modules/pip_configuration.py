@@ -11,8 +11,8 @@ author: neuronops.vllm contributors (@neuronops)
 version_added: 0.1.0
 short_description: Tell the pip of a Python environment where to find packages
 description:
-  - Sets options of the section C(global) of C(pip.conf) in an environment, as C(pip config --site set) does, for people who use
-    that pip by hand. Everything else in the file stays as it is.
+  - Sets options of the section C(global) of C(pip.conf) in an environment, as C(pip config --site set) does, for
+    people who use that pip by hand. Everything else in the file stays as it is.
 options:
   path:
     description: Folder of the environment, or a link to it.
@@ -62,7 +62,7 @@ SECTION = re.compile(r"^\s*\[([^\]]+)\]")
 
 
 def span(lines, option):
-    """Return (first line, line after the last) of an option in [global], or None; a value may go on in indented lines."""
+    """Return (first line, line after the last) of an option in [global], or None; its value may go on, indented."""
     section = None
     for number, line in enumerate(lines):
         header = SECTION.match(line)

@@ -11,14 +11,14 @@ author: neuronops.vllm contributors (@neuronops)
 version_added: 0.1.0
 short_description: Resolve Python requirements once for all hosts of a platform
 description:
-  - Returns a lock, which names every package that the requirements lead to with its exact version and the hashes of its
-    files, for P(neuronops.vllm.python_packages#module) to install.
+  - Returns a lock, which names every package that the requirements lead to with its exact version and the hashes of
+    its files, for P(neuronops.vllm.python_packages#module) to install.
   - The first host of a platform (Python version and architecture) resolves, with uv; the lock is kept in a folder on
-    the controller, and every other host and every later run uses it while what went into it is the same. Commit the folder to
-    have the same packages for ever.
-  - Packages with C(neuron) in their name are taken from O(sources.neuron_index_url) and from nowhere else, because the public
-    index has stubs under these names. Everything else comes from there when it has a version that fits, and from the
-    public index otherwise.
+    the controller, and every other host and every later run uses it while what went into it is the same. Commit the
+    folder to have the same packages for ever.
+  - Packages with C(neuron) in their name are taken from O(sources.neuron_index_url) and from nowhere else, because
+    the public index has stubs under these names. Everything else comes from there when it has a version that fits,
+    and from the public index otherwise.
 options:
   name:
     description: What the lock is for; the first part of its file's name.
@@ -111,8 +111,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.neuronops.vllm.plugins.module_utils.environment import normalised
 from ansible_collections.neuronops.vllm.plugins.module_utils.packages import (
     ARGUMENTS,
-    PackagesError,
     REQUIREMENT,
+    PackagesError,
     have_uv,
     is_neuron,
     parse_lock,
@@ -136,7 +136,7 @@ def project(module):
     tied = []
     for requirement in module.params["requirements"]:
         name = normalised(requirement_name(requirement))
-        for index, unused, unused2 in indexes:
+        for index in (index for index, _url, _explicit in indexes):
             if (index == "neuron" and is_neuron(name)) or (index == "torch" and name in TORCH):
                 tied.append("%s = {index = %s}" % (name, json.dumps(index)))
     if tied:
@@ -244,7 +244,8 @@ def main():
         foreign = foreign_neuron_packages(packages, origins, sources["neuron_index_url"])
         if foreign:
             module.fail_json(
-                msg="%s would come from an index that is not Neuron's (%s): packages of these names there are stubs or worse. "
+                msg="%s would come from an index that is not Neuron's (%s): its packages of these "
+                "names are stubs or worse. "
                 "Nothing was installed." % (", ".join(foreign), sources["neuron_index_url"])
             )
     module.exit_json(changed=True, lock=lock, packages=packages)

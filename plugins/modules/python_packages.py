@@ -12,11 +12,12 @@ version_added: 0.1.0
 short_description: Install exactly the packages of a lock into a Python environment, and prove them
 description:
   - Brings a virtual environment to the versions of a lock. Only files whose hashes are in the lock are accepted.
-  - A package that is damaged (files missing or cut off, installed twice, without its metadata) is removed and installed anew.
+  - A package that is damaged (files missing or cut off, installed twice, without its metadata) is removed and
+    installed anew.
   - After a change each module of O(imports) is imported by the environment's interpreter and C(pip check) must find
     nothing wrong with the packages of the lock; otherwise the module fails.
-  - The lock is left in the environment as C(neuronops/NAME.lock). C(neuronops/constraints.txt) there has the exact versions of
-    all such locks, for whoever installs more and must not change them.
+  - The lock is left in the environment as C(neuronops/NAME.lock). C(neuronops/constraints.txt) there has the exact
+    versions of all such locks, for whoever installs more and must not change them.
   - While it works, a line says every ten seconds what it is busy with.
 options:
   name:
@@ -154,7 +155,7 @@ class Environment:
         os.makedirs(self.own, mode=0o755, exist_ok=True)
         file = open(os.path.join(self.own, ".busy"), "w")
         open(self.log, "w").close()
-        for unused in range(SECONDS_TO_WAIT):
+        for _second in range(SECONDS_TO_WAIT):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return file
@@ -234,7 +235,7 @@ class Environment:
 
 
 def complains(line, wanted, excluded):
-    """Say whether a line of `pip check` is about a package of the lock, and not about one that is left out on purpose."""
+    """Say whether a line of `pip check` is about a package of the lock, and not one that is left out on purpose."""
     words = line.split()
     if len(words) < 3 or normalised(words[0]) not in wanted:
         return False
@@ -324,7 +325,7 @@ def main():
             imports=dict(type="list", elements="str", default=[]),
             excluded=dict(type="list", elements="str", default=[]),
             exact=dict(type="bool", default=False),
-            **ARGUMENTS
+            **ARGUMENTS,
         ),
         supports_check_mode=True,
     )
@@ -359,9 +360,9 @@ def main():
 
     result = dict(changed=changed, foreign=foreign)
     result["diff"] = dict(
-        before="".join(["%s %s\n" % (name, old) for name, (old, unused) in sorted(wrong.items()) if old])
+        before="".join(["%s %s\n" % (name, old) for name, (old, _new) in sorted(wrong.items()) if old])
         + "".join("%s %s\n" % (name, installed[name]) for name in unwanted),
-        after="".join("%s %s\n" % (name, new) for name, (unused, new) in sorted(wrong.items())),
+        after="".join("%s %s\n" % (name, new) for name, (_old, new) in sorted(wrong.items())),
     )
     if changed and not module.check_mode and there["exists"]:
         try:

@@ -11,8 +11,8 @@ author: neuronops.vllm contributors (@neuronops)
 version_added: 0.1.0
 short_description: Have a Python virtual environment that works
 description:
-  - Makes a virtual environment. One whose interpreter is gone, does not run or is of another version is removed and made
-    anew, because the packages in it cannot work any more.
+  - Makes a virtual environment. One whose interpreter is gone, does not run or is of another version is removed and
+    made anew, because the packages in it cannot work any more.
   - An environment that works is left alone, whatever is installed in it.
 options:
   path:
@@ -29,7 +29,8 @@ options:
     type: bool
     default: true
   state:
-    description: Whether the environment is there. V(absent) removes it with everything in it, and a link that led to it.
+    description: >-
+      Whether the environment is there. V(absent) removes it with everything in it, and a link that led to it.
     type: str
     choices: [present, absent]
     default: present
@@ -42,7 +43,8 @@ attributes:
   idempotent:
     support: full
 requirements:
-  - On the host the standard module C(venv), with O(pip=true) also C(ensurepip); Debian and Ubuntu package them as C(python3-venv).
+  - On the host the standard module C(venv), with O(pip=true) also C(ensurepip); Debian and Ubuntu package them as
+    C(python3-venv).
 """
 
 EXAMPLES = r"""
@@ -75,7 +77,9 @@ def python_version(python):
     """Return the version of an interpreter; raises OSError where it does not run."""
     try:
         answer = subprocess.check_output(
-            [python, "-I", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"], stderr=subprocess.STDOUT, timeout=60
+            [python, "-I", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"],
+            stderr=subprocess.STDOUT,
+            timeout=60,
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         raise OSError("%s does not run: %s" % (python, error)) from error
@@ -118,7 +122,7 @@ def build(module, path):
     status, out, err = module.run_command([module.params["python"], "-m", "venv"] + options + [path])
     if status != 0:
         module.fail_json(
-            msg="No environment could be made in %s; Debian and Ubuntu need the package python3-venv of that interpreter. %s"
+            msg="No environment could be made in %s; Debian and Ubuntu need that interpreter's package python3-venv. %s"
             % (path, (out + err).strip()[-1000:])
         )
 
@@ -137,7 +141,9 @@ def main():
     link, present = module.params["path"], module.params["state"] == "present"
     path = os.path.realpath(link)
     if os.path.isdir(path) and os.listdir(path) and not os.path.lexists(os.path.join(path, "pyvenv.cfg")):
-        module.fail_json(msg="%s has files in it and is no Python environment. Name another folder, or empty it." % path)
+        module.fail_json(
+            msg="%s has files in it and is no Python environment. Name another folder, or empty it." % path
+        )
     try:
         if present:
             reason = reason_to_build(path, module.params["python"])
