@@ -63,7 +63,7 @@ def test_an_unknown_stack_is_refused_with_the_list() -> None:
     ("overrides", "message"),
     [
         ({"nonsense": 1}, "nonsense is not a field"),
-        ({"vllm": {"editable": "yes"}}, "vllm.editable has the wrong type: 'yes'"),
+        ({"vllm": {"needs_neuron_ls": "yes"}}, "vllm.needs_neuron_ls has the wrong type: 'yes'"),
         ({"kernel": None}, "kernel is not a dictionary"),
     ],
 )

@@ -128,11 +128,12 @@ class ModelForSampling(torch.nn.Module):
             value = getattr(self.generation, name)
             return value[slot] if isinstance(value, (list, tuple)) else value
 
-        top_k = int(of_slot("top_k"))
-        if top_k == 1:
+        top_k, temperature = int(of_slot("top_k")), float(of_slot("temperature"))
+        # Each vLLM release has its own way to ask for the best token.
+        if top_k == 1 or temperature == 0:
             return logits.argmax()
         values, tokens = torch.topk(logits, min(top_k, logits.numel()) if top_k > 0 else logits.numel())
-        odds = torch.softmax(values / float(of_slot("temperature")), dim=-1)
+        odds = torch.softmax(values / temperature, dim=-1)
         # A token stays when the ones before it do not reach top_p yet; the first always stays.
         odds = torch.where(odds.cumsum(-1) - odds < float(of_slot("top_p")), odds, torch.zeros_like(odds))
         return tokens[torch.multinomial(odds, 1)[0]]
