@@ -85,13 +85,14 @@ def write(repository: Path) -> dict[str, str]:
                 shutil.copytree(overlay, tree, dirs_exist_ok=True)
             _git(repository, "add", "--all", "--force", ".", work_tree=tree)
             contents = _git(repository, "write-tree")
+            # The next tree's files may look unchanged to the index: other contents, same size, date and inode.
+            (repository / "index").unlink()
         parent = ["-p", list(commits.values())[-1]] if commits else []
         commits[version] = _git(
             repository, "commit-tree", contents, *parent, "-m", _message(version, stand_ins), day=day
         )
         _git(repository, "update-ref", f"refs/tags/v{version}", commits[version])
     _git(repository, "update-ref", "refs/heads/main", list(commits.values())[-1])
-    (repository / "index").unlink()
     _git(repository, "repack", "-a", "-d", "-q")
     _git(repository, "pack-refs", "--all")
     return commits

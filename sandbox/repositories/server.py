@@ -60,9 +60,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self) -> None:
         start = time.monotonic()
         self.status, self.sent = 0, 0
-        host = self.headers.get("Host", "").partition(":")[0].lower()
-        path, _, self.query = self.path.partition("?")
-        path = urllib.parse.unquote(path)
+        # A client that takes this server for its proxy sends the whole URL.
+        url = urllib.parse.urlsplit(
+            self.path if self.path.startswith("http://") else f"//{self.headers.get('Host', '')}{self.path}"
+        )
+        host, path, self.query = (url.hostname or "").lower(), urllib.parse.unquote(url.path), url.query
         try:
             self.route(host, path, self.server.faults())
         except (ConnectionError, ssl.SSLError, TimeoutError):

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stand-in wheels and the index that offers them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import re
+import urllib.parse
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from plugins.plugin_utils import stacks
+from sandbox.repositories import python_index
+from sandbox.repositories.releases import python_packages
+from sandbox.repositories.wheels import Wheel
+
+WHEELS = [wheel for package in python_packages() for wheel in python_index._wheels(package)]
+
+
+def wheels(name: str, version: str) -> list[Wheel]:
+    return [wheel for wheel in WHEELS if wheel.name == name and wheel.version.partition("+")[0] == version]
+
+
+def test_every_stack_finds_its_python_packages_for_its_pythons() -> None:
+    for stack, entry in stacks.load()["stacks"].items():
+        for name, version in entry["python_packages"].items():
+            if name in ("torch", "torchvision"):
+                continue
+            found = wheels(name, version)
+            assert found, f"{stack} asks for {name} {version}, which AWS did not publish"
+            if name == "neuronx-cc":
+                tags = {f"cp{python.replace('.', '')}" for python in entry["pythons"]}
+                assert tags == {wheel.tag.partition("-")[0] for wheel in found}, stack
+
+
+def test_a_wheel_is_complete() -> None:
+    (wheel,) = wheels("transformers-neuronx", "0.13.798")
+    with zipfile.ZipFile(io.BytesIO(wheel.content())) as archive:
+        names = archive.namelist()
+        assert len(names) == len(set(names))
+        assert "transformers_neuronx/llama/model.py" in names
+        assert not any("__pycache__" in name or name.endswith(".md") for name in names)
+        root = zipfile.Path(archive)
+        (info,) = [path for path in root.iterdir() if path.name.endswith(".dist-info")]
+        metadata = importlib.metadata.PathDistribution(info)
+        assert (metadata.metadata["Name"], metadata.version) == ("transformers-neuronx", "0.13.798")
+        recorded = {line.split(",")[0] for line in (info / "RECORD").read_text().splitlines()}
+        assert recorded == set(names)
+
+
+def test_versions_are_written_where_they_are_read() -> None:
+    wheel = wheels("neuronx-cc", "2.18.121.0")[0]
+    version = wheel.files["neuronxcc/version/__init__.py"].decode()
+    # The expression is that of vLLM's setup.py.
+    found = re.search(r"__version__ = '(\S+)'", version)
+    assert found and found[1] == "2.18.121.0"
+    for candidate in WHEELS:
+        assert not any(b"@VERSION@" in content for content in candidate.files.values()), candidate.filename
+    module, _, function = wheel.console_scripts["neuronx-cc"].partition(":")
+    assert f"def {function}(" in wheel.files[f"{module.replace('.', '/')}.py"].decode()
+
+
+def test_torch_neuronx_wants_its_torch_and_libneuronxla_as_its_release_did() -> None:
+    assert wheels("torch-neuronx", "2.5.1.2.7.5413")[0].requires == ["torch==2.5.1", "libneuronxla==2.2.3493.0"]
+    assert wheels("torch-neuronx", "2.1.1.2.0.1b0")[0].requires == ["torch==2.1.1", "libneuronxla>=2.0,<3"]
+    assert wheels("torch-neuronx", "1.13.1.1.14.0")[0].requires == ["torch==1.13.1", "libneuronxla>=0.0,<1"]
+
+
+def test_pythons_without_wheels_are_told_so() -> None:
+    assert {wheel.tag.partition("-")[0] for wheel in wheels("neuronx-cc", "2.12.68.0")} == {"cp38", "cp39", "cp310"}
+    assert wheels("torch-neuronx", "2.1.1.2.0.1b0")[0].requires_python == ">=3.8,<3.11"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("index")
+    python_index.write(folder)
+    return folder
+
+
+def test_links_lead_to_files_with_the_hash_they_promise(index: Path) -> None:
+    pages = sorted(index.glob("*/index.html"))
+    assert [page.parent.name for page in pages] == [
+        "libneuronxla",
+        "neuronx-cc",
+        "torch-neuronx",
+        "transformers-neuronx",
+    ]
+    for page in pages:
+        links = re.findall(r'href="([^"]+)#sha256=([0-9a-f]+)"', page.read_text())
+        assert len(links) == len(list(page.parent.glob("*.whl")))
+        for link, digest in links:
+            content = (page.parent / urllib.parse.unquote(link)).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == digest
+
+
+def test_the_hostile_index_offers_newer_packages_that_show_when_they_get_in(index: Path) -> None:
+    (wheel,) = (index / "hostile/simple/transformers-neuronx").glob("*.whl")
+    assert "-99.0-" in wheel.name
+    with zipfile.ZipFile(wheel) as archive, pytest.raises(ImportError, match="hostile transformers-neuronx"):
+        exec(archive.read("transformers_neuronx/__init__.py"), {})  # noqa: S102  (the test's own package)
