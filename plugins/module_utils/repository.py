@@ -168,7 +168,8 @@ def _keep_sections(found, root, path, urls):
 
 
 def _names(text, urls):
-    return any(re.search(r"[/@]" + re.escape(url) + r"(?=[/\s]|$)", text) or "://" + url in text for url in urls)
+    """Tell whether a text names one of the repositories; another folder of the same server is another repository."""
+    return any(re.search(r"://(?:[^\s/@]*@)?" + re.escape(url) + r"/?(?:\s|$)", text) for url in urls)
 
 
 def _without_comments(text):

@@ -125,6 +125,7 @@ def test_what_stands_beside_it_stays(tmp_path: Path) -> None:
     write(tmp_path, "/etc/apt/sources.list.d/two.sources", f"{stanza}\nTypes: deb\nURIs: {URL}/\nSuites: jammy\n")
     write(tmp_path, "/etc/apt/sources.list.d/other.sources", stanza)
     write(tmp_path, "/etc/apt/sources.list.d/off.list", f"# deb {URL} jammy main\n")
+    write(tmp_path, "/etc/apt/sources.list.d/folder.list", f"deb {URL}/elsewhere jammy main\n")
     write(tmp_path, "/etc/apt/trusted.gpg.d/other.asc", (KEYS / "other.asc").read_bytes())
     leftovers = compare(tmp_path)["leftovers"]
     assert leftovers == {
