@@ -3,7 +3,7 @@
 
     <folder>/www/<host>/...   what is served; <folder>/www/.control holds the faults
     <folder>/keys/            private keys, never served
-    <folder>/facts.json       fingerprints and commits, for whoever writes variables for the plays
+    <folder>/facts.json       fingerprints, commits, and hashes of what each host's folder was made from
 
 Each part is made again when what it is made from changes; the keys stay. The folder can be deleted at any time.
 """
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sandbox.repositories import apt, faults, git_remote, host_packages, keys, python_index, sdists
+from sandbox.repositories import apt, faults, git_remote, host_packages, keys, python_index
 from sandbox.repositories.server import APT, GIT, KEY, PIP
 
 HERE = Path(__file__).parent
@@ -29,7 +29,6 @@ def _hash(*inputs: Path | str) -> str:
     """A hash of the files (or all files under a folder) and the strings."""
     digest = hashlib.sha256()
     for item in inputs:
-        paths = [Path()]
         if isinstance(item, str):
             digest.update(item.encode())
             continue
@@ -79,6 +78,17 @@ def _git(folder: Path) -> dict[str, str]:
     return commits
 
 
+def _inputs(fingerprints: str, kernel: str) -> dict[str, str]:
+    """For each host, a hash of everything that its folder is made from."""
+    made_by = {
+        APT: ["apt.py", "build.py", "deb.py", "files", "host_packages.py", "keys.py", "releases.json", "releases.py"],
+        PIP: ["python_index.py", "releases.json", "releases.py", "wheels.py"],
+        GIT: ["files/vllm", "git_remote.py", "sdists.json"],
+    }
+    more: dict[str, list[Path | str]] = {APT: [fingerprints, kernel], PIP: [python_index.EMULATION], GIT: []}
+    return {host: _hash(*(HERE / name for name in names), *more[host]) for host, names in made_by.items()}
+
+
 def build(folder: Path, kernel: str | None = None) -> dict[str, Any]:
     """Make the tree under the folder, or what of it is out of date, and return the facts about it.
 
@@ -88,23 +98,16 @@ def build(folder: Path, kernel: str | None = None) -> dict[str, Any]:
     www = folder / "www"
     (www / faults.CONTROL).parent.mkdir(parents=True, exist_ok=True)
     signing = keys.ensure(folder / "keys")
-    code = [HERE / name for name in ("apt.py", "deb.py", "host_packages.py", "releases.py", "releases.json", "keys.py")]
-    fingerprints = json.dumps(signing.fingerprints)
-    _part(
-        www / APT,
-        _hash(*code, HERE / "files", HERE / "build.py", fingerprints, kernel),
-        lambda new: _apt(new, signing, kernel),
-    )
-    code = [HERE / name for name in ("python_index.py", "wheels.py", "releases.py", "releases.json")]
-    _part(www / PIP, _hash(*code, python_index.EMULATION), python_index.write)
-    code = [HERE / name for name in ("git_remote.py", "sdists.json")]
-    commits = _part(www / GIT, _hash(*code, git_remote.OVERLAYS), _git)
+    inputs = _inputs(json.dumps(signing.fingerprints), kernel)
+    _part(www / APT, inputs[APT], lambda new: _apt(new, signing, kernel))
+    _part(www / PIP, inputs[PIP], python_index.write)
+    commits = _part(www / GIT, inputs[GIT], _git)
     facts = {
         "fingerprint": signing.fingerprints["signing"],
         "fingerprints": signing.fingerprints,
         "kernel": kernel,
         "commits": commits,
-        "archives": {version: f"vllm-{version}.tar.gz" for version in sdists.PINS},
+        "inputs": inputs,
     }
     (folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return facts

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandbox.repositories import apt, build, git_remote, keys, sdists, server
+from sandbox.repositories import apt, build, git_remote, keys, python_index, sdists, server
 from sandbox.repositories.deb import Deb
 from sandbox.settings import SandboxError
 from tests.unit.sandbox_repositories.conftest import ARCHIVES, archive
@@ -188,3 +189,12 @@ def test_the_whole_tree(archives: None, tmp_path: Path) -> None:
     newer = build.build(tmp_path, kernel="6.19.0-x")
     assert newer["fingerprint"] == facts["fingerprint"]
     assert (www / server.APT / "sandbox/pool/linux-headers-6.19.0-x_0~sandbox1_amd64.deb").exists()
+
+
+def test_changed_stand_ins_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = build._inputs("fingerprints", "kernel")
+    shutil.copytree(python_index.EMULATION, tmp_path / "emulation")
+    (tmp_path / "emulation/libneuronxla/libneuronxla/__init__.py").write_text("changed\n")
+    monkeypatch.setattr(python_index, "EMULATION", tmp_path / "emulation")
+    after = build._inputs("fingerprints", "another kernel")
+    assert {host for host in before if before[host] != after[host]} == {server.PIP, server.APT}
