@@ -12,6 +12,7 @@ import copy
 import functools
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -52,9 +53,41 @@ class StackError(ValueError):
 
 @functools.lru_cache(maxsize=None)
 def load(path: Path = DATA_FILE) -> Mapping[str, Any]:
-    """Return the whole data file."""
-    data: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """Return the whole data file, with every entry complete: what an entry takes from its base is in it."""
+    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data["stacks"] = {name: _with_base(entry, data["stacks"]) for name, entry in data["stacks"].items()}
     return data
+
+
+def _with_base(entry: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry with what it takes from its base; raises StackError when there is no such base."""
+    base, own = entry.get("base"), {name: value for name, value in entry.items() if name != "base"}
+    if base is None:
+        return own
+    if base not in entries or "base" in entries[base]:
+        raise StackError(f"A stack is based on {base!r}, which is no entry, or is based on another itself.")
+    return merged(entries[base], own)
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version of vLLM, of which 0.4.0.post1 comes after 0.4.0 and 0.10 after 0.9."""
+    return tuple(int(number) for number in re.findall(r"\d+", version))
+
+
+def refusal(version: str) -> str | None:
+    """Say why a version of vLLM cannot serve on the Neuron path, and which ones near it can; None when it can."""
+    wanted = release(version)
+    for entry in load()["refused"]:
+        if release(entry["from"]) <= wanted and (entry["to"] is None or wanted <= release(entry["to"])):
+            break
+    else:
+        return None
+    proved = (known["vllm"]["version"] for known in load()["stacks"].values() if known["evidence"] == "served")
+    works = sorted(proved, key=release)
+    before = [other for other in works if release(other) < wanted][-1:]
+    after = [other for other in works if release(other) > wanted][:1]
+    nearest = " and ".join(before + after)
+    return f"vLLM {version} cannot serve on AWS Neuron: {entry['reason']}. The nearest that works: {nearest}."
 
 
 def problems(entry: Mapping[str, Any], fields: Mapping[str, Any] = FIELDS, where: str = "") -> list[str]:
@@ -92,18 +125,26 @@ def resolve(
     name: the entry; the default entry of the data file when None.
     overrides: fields laid over the entry.
     entries: entries of the user's own, which come before those of the data file.
-    Raises StackError when there is no such entry or the result is not complete.
+    Raises StackError when there is no such entry, the result is not complete, or its vLLM is known not to work.
     """
     known = {**load()["stacks"], **(entries or {})}
     name = name or load()["default"]
     if name not in known:
-        raise StackError(f"There is no stack {name!r}. Set neuron_stack to one of: {', '.join(sorted(known))}.")
-    entry = merged(known[name], overrides or {})
+        version = name.partition("vllm-")[2]
+        reason = refusal(version) if release(version) else None
+        raise StackError(
+            f"There is no stack {name!r}. {reason + ' ' if reason else ''}Set neuron_stack to one of: "
+            f"{', '.join(sorted(known, key=lambda known_name: (release(known_name), known_name)))}."
+        )
+    entry = merged(_with_base(known[name], load()["stacks"]), overrides or {})
     incomplete = problems(entry)
     if incomplete:
         raise StackError(
             f"The stack {name!r} cannot be used: {'; '.join(incomplete)}. "
             "Correct it in neuron_stack_overrides or neuron_stack_entries."
         )
+    reason = refusal(entry["vllm"]["version"])
+    if reason:
+        raise StackError(f"The stack {name!r} is refused. {reason} Nothing was changed.")
     digest = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
     return {**entry, "name": name, "id": f"{name}-{digest[:8]}"}

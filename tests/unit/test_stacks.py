@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from plugins.plugin_utils import stacks
 
 ENTRIES = stacks.load()["stacks"]
+RELEASES = json.loads((Path(__file__).resolve().parents[2] / "sandbox/repositories/releases.json").read_text())
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -75,3 +78,62 @@ def test_a_wrong_field_is_refused_by_name(overrides: dict[str, Any], message: st
 def test_a_missing_field_is_refused_by_name() -> None:
     with pytest.raises(stacks.StackError, match="pythons is missing"):
         stacks.resolve("mine", entries={"mine": {"sdk": "2.23.0"}})
+
+
+@pytest.mark.parametrize(
+    ("version", "nearest"),
+    [
+        ("0.2.7", "0.3.3"),
+        ("0.3.0", "0.3.3"),
+        ("0.3.2", "0.3.3"),
+        ("0.4.0", "0.3.3 and 0.4.2"),
+        ("0.4.0.post1", "0.3.3 and 0.4.2"),
+        ("0.5.1", "0.4.2 and 0.6.4.post1"),
+        ("0.5.3.post1", "0.4.2 and 0.6.4.post1"),
+        ("0.5.5", "0.4.2 and 0.6.4.post1"),
+        ("0.6.1.post2", "0.4.2 and 0.6.4.post1"),
+        ("0.6.3.post1", "0.4.2 and 0.6.4.post1"),
+        ("0.6.5", "0.6.4.post1 and 0.6.6"),
+        ("0.10.0", "0.9.2"),
+        ("0.10.1.1", "0.9.2"),
+        ("0.10.2", "0.9.2"),
+        ("0.24.0", "0.9.2"),
+    ],
+)
+def test_a_release_that_cannot_serve_is_refused_with_the_nearest_that_can(version: str, nearest: str) -> None:
+    with pytest.raises(stacks.StackError, match=re.escape(f"The nearest that works: {nearest}.")):
+        stacks.resolve(overrides={"vllm": {"version": version}})
+    with pytest.raises(stacks.StackError, match=re.escape(f"vLLM {version} cannot serve")):
+        stacks.resolve(f"vllm-{version}")
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_no_entry_is_refused(name: str) -> None:
+    assert stacks.resolve(name)["name"] == name
+
+
+def test_an_entry_takes_from_its_base_what_it_does_not_name() -> None:
+    entry, base = stacks.resolve("vllm-0.8.5"), stacks.resolve("vllm-0.9.2")
+    assert entry["host_packages"] == base["host_packages"]
+    assert entry["vllm"]["version"] == "0.8.5"
+    assert entry["vllm"]["suffix"] == base["vllm"]["suffix"]
+    mine = stacks.resolve("mine", entries={"mine": {"base": "vllm-0.9.2", "sdk": "9.9.9"}})
+    assert (mine["sdk"], mine["vllm"]) == ("9.9.9", base["vllm"])
+
+
+def test_a_base_that_is_no_entry_is_refused() -> None:
+    with pytest.raises(stacks.StackError, match="based on 'vllm-9'"):
+        stacks.resolve("mine", entries={"mine": {"base": "vllm-9"}})
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_entry_is_what_its_sdk_release_has(name: str) -> None:
+    entry = ENTRIES[name]
+    released = {item["sdk"]: item for item in RELEASES}[entry["sdk"]]
+    for package, version in entry["host_packages"].items():
+        assert version in released["host"][package]
+    for package in ("neuronx-cc", "libneuronxla", "torch-neuronx", "transformers-neuronx"):
+        version = entry["python_packages"][package]
+        assert set(entry["pythons"]) <= set(released["python"][package][version])
+    torch, torchvision = entry["python_packages"]["torch"], entry["python_packages"]["torchvision"]
+    assert torchvision == {"2.1.1": "0.16.1", "2.1.2": "0.16.2", "2.5.1": "0.20.1"}[torch]
