@@ -156,7 +156,7 @@ static int __init neuron_start(void)
 {
 	int i, error;
 
-	pr_info("Neuron Driver Started with Version:%s-%s", NEURON_VERSION, NEURON_BUILD);
+	pr_info("Neuron Driver Started with Version:%s-%s\n", NEURON_VERSION, NEURON_BUILD);
 	look_at_the_bus();
 	error = alloc_chrdev_region(&first_number, 0, NEURON_MAX_DEVICES, "neuron");
 	if (error)
