@@ -76,7 +76,7 @@ EXAMPLES = r"""
 - name: Resolve what the notebook server needs, once for all hosts with this Python
   neuronops.vllm.python_lock:
     name: notebook
-    path: "{{ inventory_dir }}/neuronops_locks"
+    path: "{{ inventory_dir }}/.neuronops/locks"
     requirements: [notebook]
     python: /usr/bin/python3.11
     python_version: "3.11"
