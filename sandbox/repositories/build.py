@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sandbox.repositories import apt, faults, git_remote, host_packages, keys, python_index
-from sandbox.repositories.server import APT, GIT, KEY, PIP
+from sandbox.repositories import apt, faults, git_remote, host_packages, keys, python_index, sdists
+from sandbox.repositories.server import APT, GIT, KEY, PIP, PUBLIC_INDEX
 
 HERE = Path(__file__).parent
 REPOSITORY = "vllm-project/vllm"
@@ -78,6 +79,13 @@ def _git(folder: Path) -> dict[str, str]:
     return commits
 
 
+def _public_index(folder: Path) -> str | None:
+    url = sdists.public_index()
+    if url:
+        (folder / PUBLIC_INDEX.name).write_text(url, encoding="utf-8")
+    return url
+
+
 def _inputs(fingerprints: str, kernel: str) -> dict[str, str]:
     """For each host, a hash of everything that its folder is made from."""
     made_by = {
@@ -102,11 +110,14 @@ def build(folder: Path, kernel: str | None = None) -> dict[str, Any]:
     _part(www / APT, inputs[APT], lambda new: _apt(new, signing, kernel))
     _part(www / PIP, inputs[PIP], python_index.write)
     commits = _part(www / GIT, inputs[GIT], _git)
+    environment = json.dumps({name: os.environ[name] for name in os.environ if name.startswith(("PIP_", "UV_"))})
+    public = _part(www / PUBLIC_INDEX.parent, _hash(environment), _public_index)
     facts = {
         "fingerprint": signing.fingerprints["signing"],
         "fingerprints": signing.fingerprints,
         "kernel": kernel,
         "commits": commits,
+        "public_index": public,
         "inputs": inputs,
     }
     (folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

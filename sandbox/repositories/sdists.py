@@ -59,6 +59,12 @@ def _settings() -> dict[str, list[str]]:
     return {kind: list(dict.fromkeys(values)) for kind, values in found.items()}
 
 
+def public_index() -> str | None:
+    """The index that this machine takes everything else from, without a password; None when that is only folders."""
+    urls = [url for url in _settings()["index"] if url.startswith(("http://", "https://"))]
+    return _without_secret(urls[0]) if urls else None
+
+
 def _get(url: str, context: ssl.SSLContext) -> bytes:
     parts = urllib.parse.urlsplit(url)
     request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))  # noqa: S310

@@ -36,6 +36,8 @@ KEY = "/GPG-PUB-KEY-AMAZON-AWS-NEURON.PUB"
 NEVER_FAULTY = re.compile(r"/sandbox/|/hostile/")
 GIT_SERVICE = re.compile(r"/(?P<repository>[\w.-]+/[\w.-]+?)(?:\.git)?/(?P<service>info/refs|git-upload-pack)")
 GIT_ARCHIVE = re.compile(r"/(?P<repository>[\w.-]+/(?P<name>[\w.-]+))/archive/(?:refs/tags/)?(?P<ref>[\w.-]+)\.tar\.gz")
+# The URL of the index that has everything else, for the hostile one to pass on to.
+PUBLIC_INDEX = Path(".public-index") / "url"
 BLOCK = 1 << 16
 
 
@@ -136,10 +138,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             found /= "index.html"
         hidden = any(part.startswith(".") for part in path.split("/"))
         if hidden or not found.is_file() or root.resolve() not in found.resolve().parents:
-            elsewhere = self.server.public_index
             project = re.fullmatch(r"/hostile/simple/([\w.-]+)/", path)
-            if project and elsewhere:
-                self.head(HTTPStatus.FOUND, {"Location": f"{elsewhere.rstrip('/')}/{project[1]}/"}, 0)
+            public = self.server.root / PUBLIC_INDEX
+            if project and public.exists():
+                self.head(HTTPStatus.FOUND, {"Location": f"{public.read_text().rstrip('/')}/{project[1]}/"}, 0)
             else:
                 self.refuse(HTTPStatus.NOT_FOUND, f"{host} has no {path}")
             return
@@ -309,9 +311,8 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         root: Path,
         log: Path | None,
         tls: ssl.SSLContext | None,
-        public_index: str | None,
     ) -> None:
-        self.root, self.tls, self.public_index = root, tls, public_index
+        self.root, self.tls = root, tls
         self.log_lock = threading.Lock()
         self.log_file = log.open("a", encoding="utf-8", buffering=1) if log else sys.stdout
         super().__init__(address, Handler)
@@ -362,13 +363,12 @@ def main() -> None:
     parser.add_argument(
         "--log", type=Path, help="file for one line of JSON for each request (default: standard output)"
     )
-    parser.add_argument("--public-index", help="URL of the index that the hostile one passes other projects on to")
     options = parser.parse_args()
     tls = None
     if options.certificate:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(options.certificate, options.key)
-    with Server((options.address, options.port), options.root, options.log, tls, options.public_index) as server:
+    with Server((options.address, options.port), options.root, options.log, tls) as server:
         print(f"serving {options.root} on {options.address}:{server.server_address[1]}", file=sys.stderr, flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

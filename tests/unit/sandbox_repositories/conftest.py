@@ -104,9 +104,11 @@ def running(tmp_path_factory: pytest.TempPathFactory, archives: None, signing: k
     repository = root / server.GIT / "vllm-project" / "vllm.git"
     commits = git_remote.write(repository)
     git_remote.write_moved(repository.with_name("vllm-moved.git"), repository)
+    (root / server.PUBLIC_INDEX).parent.mkdir()
+    (root / server.PUBLIC_INDEX).write_text("http://public.invalid/simple/")
     (root.parent / "secret").write_text("not served\n")
     log = tmp_path_factory.mktemp("log") / "requests.log"
-    with server.Server(("127.0.0.1", 0), root, log, None, "http://public.invalid/simple/") as instance:
+    with server.Server(("127.0.0.1", 0), root, log, None) as instance:
         thread = threading.Thread(target=instance.serve_forever, daemon=True)
         thread.start()
         yield Served(root, f"http://127.0.0.1:{instance.server_port}", log, commits, signing.fingerprints)

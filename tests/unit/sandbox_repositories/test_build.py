@@ -139,6 +139,12 @@ def test_an_index_that_cannot_be_reached_is_named_without_its_password(monkeypat
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("index")
+def test_the_public_index_is_the_one_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://me:secret@mirror.invalid/simple")
+    assert sdists.public_index() == "https://mirror.invalid/simple"
+
+
 def test_a_part_is_made_again_only_when_its_inputs_change(tmp_path: Path) -> None:
     made: list[Path] = []
 

@@ -109,7 +109,7 @@ def test_it_speaks_tls_and_a_silent_client_keeps_nobody_waiting(served: Served, 
     certificates.make(tmp_path, "test", [server.PIP])
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
-    with server.Server(("127.0.0.1", 0), served.root, tmp_path / "log", tls, None) as instance:
+    with server.Server(("127.0.0.1", 0), served.root, tmp_path / "log", tls) as instance:
         threading.Thread(target=instance.serve_forever, daemon=True).start()
         address = ("127.0.0.1", instance.server_port)
         client = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
