@@ -23,8 +23,8 @@ def unpacked(deb: Deb, folder: Path) -> Path:
 
 
 def test_every_stack_finds_its_host_packages() -> None:
-    for name, entry in stacks.load()["stacks"].items():
-        for package, version in entry["host_packages"].items():
+    for name in stacks.load()["stacks"]:
+        for package, version in stacks.resolve(name)["host_packages"].items():
             assert (package, version) in DEBS, f"{name} asks for {package} {version}, which AWS did not publish"
 
 

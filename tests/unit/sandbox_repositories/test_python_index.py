@@ -26,7 +26,8 @@ def wheels(name: str, version: str) -> list[Wheel]:
 
 
 def test_every_stack_finds_its_python_packages_for_its_pythons() -> None:
-    for stack, entry in stacks.load()["stacks"].items():
+    for stack in stacks.load()["stacks"]:
+        entry = stacks.resolve(stack)
         for name, version in entry["python_packages"].items():
             if name in ("torch", "torchvision"):
                 continue
@@ -34,7 +35,7 @@ def test_every_stack_finds_its_python_packages_for_its_pythons() -> None:
             assert found, f"{stack} asks for {name} {version}, which AWS did not publish"
             if name == "neuronx-cc":
                 tags = {f"cp{python.replace('.', '')}" for python in entry["pythons"]}
-                assert tags == {wheel.tag.partition("-")[0] for wheel in found}, stack
+                assert tags <= {wheel.tag.partition("-")[0] for wheel in found}, stack
 
 
 def test_a_wheel_is_complete() -> None:
