@@ -47,7 +47,7 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def make(folder: Path, authority: str, hosts: list[str]) -> None:
-    """Write ca.crt, server.crt and server.key for the hosts. The authority's key is never written: one server, one use."""
+    """Write ca.crt, server.crt and server.key for the hosts. The authority's key, used once, is never written."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     ca = (
         _builder(authority, authority, authority_key)
@@ -74,9 +74,7 @@ def make(folder: Path, authority: str, hosts: list[str]) -> None:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     folder.mkdir(parents=True, exist_ok=True)

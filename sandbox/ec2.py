@@ -112,15 +112,17 @@ def start(settings: Settings) -> dict[str, Any]:
     state_file(settings).unlink(missing_ok=True)
     port = os.environ.get("NEURONOPS_SANDBOX_EC2_PORT") or "0"
     if not port.isdecimal() or int(port) > 65535:
-        raise SandboxError(f"NEURONOPS_SANDBOX_EC2_PORT is {port!r}: use a port number, or leave it out for a free one.")
+        raise SandboxError(
+            f"NEURONOPS_SANDBOX_EC2_PORT is {port!r}: use a port number, or leave it out for a free one."
+        )
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", int(port)))
         except OSError as error:
             raise SandboxError(
-                f"The stand-in for EC2 cannot listen on 127.0.0.1:{port}: {error.strerror}. Stop what uses the port, set "
-                "NEURONOPS_SANDBOX_EC2_PORT to another one, or leave it out for a free one."
+                f"The stand-in for EC2 cannot listen on 127.0.0.1:{port}: {error.strerror}. Stop what uses the port, "
+                "set NEURONOPS_SANDBOX_EC2_PORT to another one, or leave it out for a free one."
             ) from None
     log = settings.state / "ec2.log"
     with log.open("wb") as output:
@@ -267,7 +269,7 @@ def serve(settings: Settings, port: int) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
     ec2 = client(endpoint)
-    state = {"pid": os.getpid(), "endpoint": endpoint, **_seed(ec2, settings)}
+    state: dict[str, Any] = {"pid": os.getpid(), "endpoint": endpoint, **_seed(ec2, settings)}
     partial = state_file(settings).with_suffix(".partial")
     partial.write_text(json.dumps(state, indent=2) + "\n")
     partial.replace(state_file(settings))

@@ -86,7 +86,9 @@ def _wait_for_ssh(settings: Settings, container: str, address: str) -> None:
             break
         if time.monotonic() > deadline:
             log = docker("exec", container, "journalctl", "--no-pager", "--lines", "20", check=False)
-            raise SandboxError(f"{container} did not offer SSH at {address} within {BOOT_SECONDS} s. Its log ends:\n{log}")
+            raise SandboxError(
+                f"{container} did not offer SSH at {address} within {BOOT_SECONDS} s. Its log ends:\n{log}"
+            )
         time.sleep(0.3)
     # The key comes over the network of this machine, from a container just made: nobody is in between.
     _remember_host_key(settings, address, scan.stdout.strip())
@@ -115,6 +117,24 @@ def listing(settings: Settings) -> list[dict[str, str]]:
             }
         )
     return sorted(found, key=lambda entry: entry["name"])
+
+
+def connections(settings: Settings) -> Path:
+    """The folder of Ansible's open SSH connections to the hosts."""
+    return settings.state / "ssh"
+
+
+def disconnect(settings: Settings) -> None:
+    """End those connections."""
+    for control in connections(settings).glob("*"):
+        subprocess.run(["ssh", "-o", f"ControlPath={control}", "-O", "exit", "host"], capture_output=True, check=False)
+
+
+def remove_instances(settings: Settings) -> None:
+    """Remove the hosts that stand in for instances."""
+    names = [entry["name"] for entry in listing(settings) if "neuronops.instance" in entry]
+    if names:
+        docker("rm", "--force", "--volumes", *names)
 
 
 def remove(settings: Settings) -> None:
@@ -156,5 +176,7 @@ def start_repositories(settings: Settings, image: str) -> None:
             return
         running = docker("inspect", "--format", "{{.State.Running}}", container, check=False) == "true"
         if not running or time.monotonic() > deadline:
-            raise SandboxError(f"The server of the repositories does not answer: {docker('logs', container, check=False)}")
+            raise SandboxError(
+                f"The server of the repositories does not answer: {docker('logs', container, check=False)}"
+            )
         time.sleep(0.2)

@@ -105,7 +105,9 @@ def _tail(log: Path) -> str:
 def _build(system: str, tar: Path) -> None:
     """Make the root file system and pack it; the tar appears under its name only when complete."""
     if os.geteuid() != 0:
-        raise SandboxError(f"The image {system} is not in {tar.parent}, and only root can make it. Run this as root once.")
+        raise SandboxError(
+            f"The image {system} is not in {tar.parent}, and only root can make it. Run this as root once."
+        )
     engine.ensure_command("debootstrap", "debootstrap")
     keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
     if not keyring.exists():
@@ -182,9 +184,7 @@ def _reachable(name: str, value: str) -> bool:
 
 def environment() -> dict[str, str]:
     """The environment of a host: where it finds certificates, and what the machine passes on."""
-    certificates_at = {
-        name: BUNDLE for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
-    }
+    certificates_at = {name: BUNDLE for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")}
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return certificates_at | {name: value for name, value in passed.items() if _reachable(name, value)}
 
@@ -207,9 +207,13 @@ def _own_files(settings: Settings, system: str) -> dict[str, str | bytes]:
         "etc/apt/sources.list.d/neuronops-sandbox.list": source,
         KEYRING: (settings.served / APT / "sandbox" / "key.asc").read_bytes(),
     }
-    model_folder = settings.cache / "model"
-    if not (model_folder / "config.json").exists():
-        model.write(model_folder)
+    made_by = hashlib.sha256(Path(model.__file__).read_bytes()).hexdigest()[:16]
+    model_folder = settings.cache / "model" / made_by
+    with _lock(model_folder.parent):
+        if not model_folder.exists():
+            partial = model_folder.with_suffix(".partial")
+            model.write(partial)
+            partial.replace(model_folder)
     files.update({f"{MODEL.lstrip('/')}/{file.name}": file.read_bytes() for file in sorted(model_folder.iterdir())})
     return files
 
@@ -221,13 +225,13 @@ def ensure(settings: Settings, system: str) -> str:
     added = [*_machine_certificates(own), (settings.state / "ca.crt").read_text()]
     variables = environment()
     files: dict[str, str | bytes] = {
-        f"usr/local/share/ca-certificates/sandbox-{number}.crt": text for number, text in enumerate(added)
-    } | {
         BUNDLE.lstrip("/"): own + "".join(added),
         "etc/environment": "".join(f'{name}="{value}"\n' for name, value in variables.items()),
         "home/ubuntu/.ssh/authorized_keys": (settings.state / "id_ed25519.pub").read_text(),
-        **(_own_files(settings, system) if system in SYSTEMS else {}),
     }
+    files.update({f"usr/local/share/ca-certificates/sandbox-{n}.crt": text for n, text in enumerate(added)})
+    if system in SYSTEMS:
+        files.update(_own_files(settings, system))
     label = hashlib.sha256(repr((_label(base), sorted(files.items()))).encode()).hexdigest()
     name = f"{settings.image}:{system}"
     if _label(name) == label:

@@ -41,9 +41,14 @@ def up(settings: Settings, ec2_too: bool = True, systems: list[str] | None = Non
             ec2.start(settings)
 
 
+def runs(settings: Settings) -> bool:
+    """Whether anything of the sandbox runs."""
+    return ec2.read(settings) is not None or (engine.answers() and bool(hosts.listing(settings)))
+
+
 @contextlib.contextmanager
 def _all_or_nothing(settings: Settings) -> Iterator[None]:
-    ran_before = bool(hosts.listing(settings)) or ec2.read(settings) is not None
+    ran_before = runs(settings)
     try:
         yield
     except BaseException:
@@ -78,7 +83,14 @@ def _make_repositories(settings: Settings) -> None:
         facts = build_repositories(cached)
         made_from = settings.repositories / "facts.json"
         if not made_from.exists() or made_from.read_bytes() != (cached / "facts.json").read_bytes():
-            shutil.copytree(cached / "www", settings.served, symlinks=True, dirs_exist_ok=True)
+            (settings.served / ".control").mkdir(parents=True, exist_ok=True)
+            # The server may be running: each part is swapped whole.
+            for part in (cached / "www").glob("[!.]*"):
+                new = settings.served / f".{part.name}.new"
+                shutil.rmtree(new, ignore_errors=True)
+                shutil.copytree(part, new, symlinks=True)
+                shutil.rmtree(settings.served / part.name, ignore_errors=True)
+                new.replace(settings.served / part.name)
             shutil.copy(cached / "facts.json", made_from)
     default = stacks.load()["default"]
     variables = {
@@ -94,9 +106,18 @@ def _make_repositories(settings: Settings) -> None:
     settings.variables_file.write_text("# Written by `python -m sandbox up`.\n---\n" + yaml.safe_dump(variables))
 
 
+def ec2_down(settings: Settings) -> None:
+    """Remove the stand-in for EC2 and its instances, and leave the network and the repositories."""
+    ec2.stop(settings)
+    hosts.disconnect(settings)
+    if engine.answers():
+        hosts.remove_instances(settings)
+
+
 def down(settings: Settings) -> None:
     """Remove all of the sandbox: processes, containers, network, images and keys. Caches stay."""
     ec2.stop(settings)
+    hosts.disconnect(settings)
     if engine.answers():
         hosts.remove(settings)
         network.remove(settings)
@@ -115,6 +136,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "AWS_ENDPOINT_URL": state["endpoint"],
         "ANSIBLE_PRIVATE_KEY_FILE": str(settings.state / "id_ed25519"),
         "ANSIBLE_SSH_COMMON_ARGS": f"-o UserKnownHostsFile={settings.state / 'known_hosts'}",
+        # Here, `down` finds the connections that Ansible keeps open, and ends them.
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(hosts.connections(settings)),
         # The stand-in is on the loopback: no proxy of the machine is in between.
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
