@@ -86,14 +86,14 @@ def _public_index(folder: Path) -> str | None:
     return url
 
 
-def _inputs(fingerprints: str, kernel: str) -> dict[str, str]:
+def _inputs(keys_hash: str, kernel: str) -> dict[str, str]:
     """For each host, a hash of everything that its folder is made from."""
     made_by = {
         APT: ["apt.py", "build.py", "deb.py", "files", "host_packages.py", "keys.py", "releases.json", "releases.py"],
         PIP: ["python_index.py", "releases.json", "releases.py", "wheels.py"],
         GIT: ["files/vllm", "git_remote.py", "sdists.json"],
     }
-    more: dict[str, list[Path | str]] = {APT: [fingerprints, kernel], PIP: [python_index.EMULATION], GIT: []}
+    more: dict[str, list[Path | str]] = {APT: [keys_hash, kernel], PIP: [python_index.EMULATION], GIT: []}
     return {host: _hash(*(HERE / name for name in names), *more[host]) for host, names in made_by.items()}
 
 
@@ -106,7 +106,7 @@ def build(folder: Path, kernel: str | None = None) -> dict[str, Any]:
     www = folder / "www"
     (www / faults.CONTROL).parent.mkdir(parents=True, exist_ok=True)
     signing = keys.ensure(folder / "keys")
-    inputs = _inputs(json.dumps(signing.fingerprints), kernel)
+    inputs = _inputs(_hash(*sorted(signing.folder.glob("*.asc"))), kernel)
     _part(www / APT, inputs[APT], lambda new: _apt(new, signing, kernel))
     _part(www / PIP, inputs[PIP], python_index.write)
     commits = _part(www / GIT, inputs[GIT], _git)

@@ -12,6 +12,7 @@ import datetime
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from sandbox.settings import SandboxError
 MADE = "20191111T000000"
 EXPIRED = "2022-11-10"
 EXPIRES_SOON = datetime.timedelta(days=7)
+# The copy that is about to expire is made anew when it is older than this.
+RENEWED_AFTER = datetime.timedelta(days=1)
 
 
 @contextmanager
@@ -96,7 +99,14 @@ def ensure(folder: Path) -> Keys:
         folder.chmod(0o700)
         _make_all(folder, marker)
     lines = (line.split() for line in marker.read_text(encoding="ascii").splitlines())
-    return Keys(folder, {name: fingerprint for name, fingerprint in lines})
+    keys = Keys(folder, {name: fingerprint for name, fingerprint in lines})
+    copy = folder / "expiring.asc"
+    if not copy.exists() or time.time() - copy.stat().st_mtime > RENEWED_AFTER.total_seconds():
+        with keys.signer("signing") as signer:
+            soon = (datetime.datetime.now(datetime.timezone.utc) + EXPIRES_SOON).strftime("%Y%m%dT%H%M%S")
+            _gpg(signer.home, "--quick-set-expire", signer.fingerprint, soon)
+            copy.write_bytes(_gpg(signer.home, "--armor", "--export", signer.fingerprint))
+    return keys
 
 
 def _make_all(folder: Path, marker: Path) -> None:
@@ -106,9 +116,6 @@ def _make_all(folder: Path, marker: Path) -> None:
             fingerprint = fingerprints[name] = _make(home, name)
             if name == "signing":
                 (folder / "expired.asc").write_bytes(_gpg(home, "--armor", "--export", fingerprint))
-                soon = (datetime.datetime.now(datetime.timezone.utc) + EXPIRES_SOON).strftime("%Y%m%dT%H%M%S")
-                _gpg(home, "--quick-set-expire", fingerprint, soon)
-                (folder / "expiring.asc").write_bytes(_gpg(home, "--armor", "--export", fingerprint))
             _gpg(home, "--quick-set-expire", fingerprint, "0")
             (folder / f"{name}.asc").write_bytes(_gpg(home, "--armor", "--export", fingerprint))
             private = folder / f"{name}.private"

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,20 @@ def test_the_expired_copies_are_the_same_key(signing: keys.Keys) -> None:
 def test_keys_are_four_and_stay(signing: keys.Keys) -> None:
     assert len(set(signing.fingerprints.values())) == len(signing.fingerprints) == 4
     assert keys.ensure(signing.folder).fingerprints == signing.fingerprints
+
+
+def test_the_copy_that_is_about_to_expire_stays_so(tmp_path: Path) -> None:
+    signing = keys.ensure(tmp_path / "keys")
+    copy = signing.folder / "expiring.asc"
+    copy.write_text("made long ago")
+    os.utime(copy, (0, 0))
+    keys.ensure(signing.folder)
+    assert show(signing, "expiring")["fingerprint"] == signing.fingerprints["signing"]
+    days = (int(show(signing, "expiring")["expires"]) - time.time()) / 86400
+    assert 6 < days <= 7
+    copy.write_text("made today")
+    keys.ensure(signing.folder)
+    assert copy.read_text() == "made today"
 
 
 def test_private_keys_are_private(signing: keys.Keys) -> None:
@@ -198,9 +214,9 @@ def test_the_whole_tree(archives: None, tmp_path: Path) -> None:
 
 
 def test_changed_stand_ins_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = build._inputs("fingerprints", "kernel")
+    before = build._inputs("keys", "kernel")
     shutil.copytree(python_index.EMULATION, tmp_path / "emulation")
     (tmp_path / "emulation/libneuronxla/libneuronxla/__init__.py").write_text("changed\n")
     monkeypatch.setattr(python_index, "EMULATION", tmp_path / "emulation")
-    after = build._inputs("fingerprints", "another kernel")
+    after = build._inputs("keys", "another kernel")
     assert {host for host in before if before[host] != after[host]} == {server.PIP, server.APT}
