@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import http.server
 import json
 import mimetypes
@@ -157,36 +158,35 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return root / path.lstrip("/")
 
     def send_file(self, path: Path, damage: str | None) -> None:
-        with path.open("rb") as file:
-            state = os.fstat(file.fileno())
-            tag = f'"{state.st_mtime_ns:x}-{state.st_size:x}"'
-            headers = {
-                "Content-Type": mimetypes.guess_type(path.name)[0] or "application/octet-stream",
-                "Last-Modified": self.date_time_string(int(state.st_mtime)),
-                "ETag": tag,
-                "Accept-Ranges": "bytes",
-            }
-            if self.headers.get("If-None-Match") == tag:
-                self.head(HTTPStatus.NOT_MODIFIED, headers, None)
+        content = path.read_bytes()
+        tag = f'"{hashlib.sha256(content).hexdigest()}"'
+        headers = {
+            "Content-Type": mimetypes.guess_type(path.name)[0] or "application/octet-stream",
+            "ETag": tag,
+            "Accept-Ranges": "bytes",
+            # A rebuilt stand-in keeps its name and version: clients must ask whether what they keep is still right.
+            "Cache-Control": "no-cache",
+        }
+        if self.headers.get("If-None-Match") == tag:
+            self.head(HTTPStatus.NOT_MODIFIED, headers, None)
+            return
+        status, first, last = HTTPStatus.OK, 0, len(content) - 1
+        wanted = self.wanted_range(len(content))
+        if wanted:
+            status, (first, last) = HTTPStatus.PARTIAL_CONTENT, wanted
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+            if first > last:
+                unsatisfiable = {"Content-Range": f"bytes */{len(content)}"}
+                self.head(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, unsatisfiable, 0)
                 return
-            wanted = self.wanted_range(state.st_size)
-            if wanted is None:
-                first, last, status = 0, state.st_size - 1, HTTPStatus.OK
-            elif wanted[0] > wanted[1]:
-                self.head(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, {"Content-Range": f"bytes */{state.st_size}"}, 0)
-                return
-            else:
-                (first, last), status = wanted, HTTPStatus.PARTIAL_CONTENT
-                headers["Content-Range"] = f"bytes {first}-{last}/{state.st_size}"
-            if damage == "truncated":
-                self.close_connection = True
-            self.head(status, headers, last - first + 1)
-            file.seek(first)
-            left = (last - first + 1) // (2 if damage == "truncated" else 1)
-            while left > 0:
-                block = file.read(min(BLOCK, left))
-                left -= len(block)
-                self.body(bytes(byte ^ 1 for byte in block) if damage == "corrupt" else block)
+        content = content[first : last + 1]
+        self.close_connection = self.close_connection or damage == "truncated"
+        self.head(status, headers, len(content))
+        if damage == "truncated":
+            content = content[: len(content) // 2]
+        elif damage == "corrupt":
+            content = bytes(byte ^ 1 for byte in content)
+        self.body(content)
 
     def wanted_range(self, size: int) -> tuple[int, int] | None:
         """First and last byte of a request for one range; None for the whole file. An empty one cannot be had."""
