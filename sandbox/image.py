@@ -63,10 +63,10 @@ def key(system: str) -> str:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _lock(folder: Path, what: str) -> Iterator[None]:
     """One builder at a time; the others wait and then find it built."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with (folder / f".{what}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -145,7 +145,7 @@ def ensure_base(system: str, cache: Path) -> str:
     if system not in SYSTEMS:
         raise SandboxError(f"There is no image for {system!r}. There are: {', '.join(SYSTEMS)}.")
     name, wanted = f"{BASE}:{system}", key(system)
-    with _lock(cache / "images"):
+    with _lock(cache / "images", system):
         if _label(name) == wanted:
             return name
         tar = cache / "images" / f"{system}-{wanted}.tar"
@@ -163,7 +163,7 @@ def ensure_with_git(cache: Path) -> str:
     """Return the name of the default base image with git, for the server of the repositories."""
     base, name = ensure_base(DEFAULT_SYSTEM, cache), f"{BASE}:git"
     wanted = f"{key(DEFAULT_SYSTEM)}-git"
-    with _lock(cache / "images"):
+    with _lock(cache / "images", "git"):
         if _label(name) != wanted:
             proxies = [f"--env={variable}" for variable in PASSED_ON if variable.lower().endswith("_proxy")]
             install = "apt-get -qq update && apt-get -qq -y install --no-install-recommends git >/dev/null"
@@ -209,7 +209,7 @@ def _own_files(settings: Settings, system: str) -> dict[str, str | bytes]:
     }
     made_by = hashlib.sha256(Path(model.__file__).read_bytes()).hexdigest()[:16]
     model_folder = settings.cache / "model" / made_by
-    with _lock(model_folder.parent):
+    with _lock(model_folder.parent, made_by):
         if not model_folder.exists():
             partial = model_folder.with_suffix(".partial")
             model.write(partial)
