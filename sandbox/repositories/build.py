@@ -72,10 +72,14 @@ def _apt(folder: Path, signing: keys.Keys, kernel: str) -> None:
     (folder / "sandbox" / "key.asc").write_bytes(signing.public("own"))
 
 
-def _git(folder: Path) -> dict[str, str]:
+def _git(folder: Path, signing: keys.Keys) -> dict[str, str]:
     original = folder / f"{REPOSITORY}.git"
     commits = git_remote.write(original)
     git_remote.write_moved(original.with_name("vllm-moved.git"), original)
+    with signing.signer("own") as signer:
+        git_remote.write_signed(original.with_name("vllm-signed.git"), original, signer)
+    # Where GitHub has the keys of an account.
+    (folder / f"{original.parent.name}.gpg").write_bytes(signing.public("own"))
     return commits
 
 
@@ -86,14 +90,18 @@ def _public_index(folder: Path) -> str | None:
     return url
 
 
-def _inputs(keys_hash: str, kernel: str) -> dict[str, str]:
+def _inputs(keys_hash: str, expiring_key_hash: str, kernel: str) -> dict[str, str]:
     """For each host, a hash of everything that its folder is made from."""
     made_by = {
         APT: ["apt.py", "build.py", "deb.py", "files", "host_packages.py", "keys.py", "releases.json", "releases.py"],
         PIP: ["python_index.py", "releases.json", "releases.py", "wheels.py"],
-        GIT: ["files/vllm", "git_remote.py", "sdists.json"],
+        GIT: ["build.py", "files/vllm", "git_remote.py", "sdists.json"],
     }
-    more: dict[str, list[Path | str]] = {APT: [keys_hash, kernel], PIP: [python_index.EMULATION], GIT: []}
+    more: dict[str, list[Path | str]] = {
+        APT: [keys_hash, expiring_key_hash, kernel],
+        PIP: [python_index.EMULATION],
+        GIT: [keys_hash],
+    }
     return {host: _hash(*(HERE / name for name in names), *more[host]) for host, names in made_by.items()}
 
 
@@ -106,10 +114,11 @@ def build(folder: Path, kernel: str | None = None) -> dict[str, Any]:
     www = folder / "www"
     (www / faults.CONTROL).parent.mkdir(parents=True, exist_ok=True)
     signing = keys.ensure(folder / "keys")
-    inputs = _inputs(_hash(*sorted(signing.folder.glob("*.asc"))), kernel)
+    public_keys = [path for path in sorted(signing.folder.glob("*.asc")) if path.name != "expiring.asc"]
+    inputs = _inputs(_hash(*public_keys), _hash(signing.folder / "expiring.asc"), kernel)
     _part(www / APT, inputs[APT], lambda new: _apt(new, signing, kernel))
     _part(www / PIP, inputs[PIP], python_index.write)
-    commits = _part(www / GIT, inputs[GIT], _git)
+    commits = _part(www / GIT, inputs[GIT], lambda new: _git(new, signing))
     environment = json.dumps({name: os.environ[name] for name in os.environ if name.startswith(("PIP_", "UV_"))})
     public = _part(www / PUBLIC_INDEX.parent, _hash(environment), _public_index)
     facts = {

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from sandbox.repositories import sdists
+from sandbox.repositories.keys import Signer
 
 AUTHOR = "neuronops sandbox"
 MAIL = "sandbox@neuronops.invalid"
@@ -25,7 +26,7 @@ DAY = 86400
 OVERLAYS = Path(__file__).with_name("files") / "vllm"
 
 
-def _git(repository: Path, *arguments: str, work_tree: Path | None = None, day: int = 0) -> str:
+def _git(repository: Path, *arguments: str, work_tree: Path | None = None, day: int = 0, stdin: str = "") -> str:
     date = f"{FIRST_DAY + DAY * day} +0000"
     environment = {
         "PATH": os.environ["PATH"],
@@ -41,7 +42,7 @@ def _git(repository: Path, *arguments: str, work_tree: Path | None = None, day: 
     }
     if work_tree:
         environment["GIT_WORK_TREE"] = str(work_tree)
-    done = subprocess.run(["git", *arguments], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(["git", *arguments], env=environment, input=stdin, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
@@ -67,14 +68,18 @@ def _message(version: str, stand_ins: list[str]) -> str:
     return "\n".join([*lines, ""])
 
 
-def write(repository: Path) -> dict[str, str]:
-    """Make the bare repository; return the commit of each version."""
+def _bare(repository: Path) -> None:
     repository.mkdir(parents=True)
     _git(repository, "init", "--quiet", "--bare")
     _git(repository, "symbolic-ref", "HEAD", "refs/heads/main")
     # As on GitHub: partial clones, and commits by their hash.
     for name in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
         _git(repository, "config", name, "true")
+
+
+def write(repository: Path) -> dict[str, str]:
+    """Make the bare repository; return the commit of each version."""
+    _bare(repository)
     commits: dict[str, str] = {}
     for day, version in enumerate(sdists.PINS):
         with tempfile.TemporaryDirectory() as folder:
@@ -98,17 +103,29 @@ def write(repository: Path) -> dict[str, str]:
     return commits
 
 
-def write_moved(repository: Path, original: Path) -> None:
-    """Make a copy in which each tag points at another commit, as when somebody moves a tag upstream."""
-    repository.mkdir(parents=True)
-    _git(repository, "init", "--quiet", "--bare")
-    _git(repository, "symbolic-ref", "HEAD", "refs/heads/main")
-    for name in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
-        _git(repository, "config", name, "true")
+def _beside(repository: Path, original: Path) -> None:
+    """Make a bare repository with the branch of the original, which stands beside it and has the objects."""
+    _bare(repository)
     (repository / "objects/info/alternates").write_text(f"../../{original.name}/objects\n")
     _git(repository, "update-ref", "refs/heads/main", _git(original, "rev-parse", "main"))
+
+
+def write_moved(repository: Path, original: Path) -> None:
+    """Make a copy in which each tag points at another commit, as when somebody moves a tag upstream."""
+    _beside(repository, original)
     for version in sdists.PINS:
         tag = f"refs/tags/v{version}"
         tree = _git(original, "rev-parse", f"{tag}^{{tree}}")
         moved = _git(repository, "commit-tree", tree, "-p", _git(original, "rev-parse", tag), "-m", "A moved tag")
         _git(repository, "update-ref", tag, moved)
+
+
+def write_signed(repository: Path, original: Path, signer: Signer) -> None:
+    """Make a copy in which each tag is an object of its own, signed; upstream's are not."""
+    _beside(repository, original)
+    for version in sdists.PINS:
+        commit = _git(original, "rev-parse", f"refs/tags/v{version}")
+        header = f"object {commit}\ntype commit\ntag v{version}\ntagger {AUTHOR} <{MAIL}> {FIRST_DAY} +0000\n"
+        text = f"{header}\nvLLM {version}, signed by the neuronops sandbox\n".encode()
+        signed = text + signer.detached(text)
+        _git(repository, "update-ref", f"refs/tags/v{version}", _git(repository, "mktag", stdin=signed.decode()))

@@ -98,7 +98,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
         elif state == "down":
             self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "The sandbox was told that this repository is down.")
-        elif host == GIT:
+        elif host == GIT and not path.endswith(".gpg"):
             self.git(path, faults)
         elif self.command == "POST":
             self.refuse(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are served here.")

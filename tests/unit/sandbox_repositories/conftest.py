@@ -104,6 +104,9 @@ def running(tmp_path_factory: pytest.TempPathFactory, archives: None, signing: k
     repository = root / server.GIT / "vllm-project" / "vllm.git"
     commits = git_remote.write(repository)
     git_remote.write_moved(repository.with_name("vllm-moved.git"), repository)
+    with signing.signer("own") as signer:
+        git_remote.write_signed(repository.with_name("vllm-signed.git"), repository, signer)
+    (root / server.GIT / "vllm-project.gpg").write_bytes(signing.public("own"))
     (root / server.PUBLIC_INDEX).parent.mkdir()
     (root / server.PUBLIC_INDEX).write_text("http://public.invalid/simple/")
     (root.parent / "secret").write_text("not served\n")

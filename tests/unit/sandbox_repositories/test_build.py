@@ -214,9 +214,9 @@ def test_the_whole_tree(archives: None, tmp_path: Path) -> None:
 
 
 def test_changed_stand_ins_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = build._inputs("keys", "kernel")
+    before = build._inputs("keys", "key", "kernel")
     shutil.copytree(python_index.EMULATION, tmp_path / "emulation")
     (tmp_path / "emulation/libneuronxla/libneuronxla/__init__.py").write_text("changed\n")
     monkeypatch.setattr(python_index, "EMULATION", tmp_path / "emulation")
-    after = build._inputs("keys", "another kernel")
+    after = build._inputs("keys", "key", "another kernel")
     assert {host for host in before if before[host] != after[host]} == {server.PIP, server.APT}

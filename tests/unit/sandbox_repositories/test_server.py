@@ -270,6 +270,19 @@ def test_git_meets_a_moved_tag_and_a_remote_that_is_down(served: Served, tmp_pat
     assert "503" in git(served, tmp_path, "ls-remote", REMOTE).stderr
 
 
+def test_a_signed_tag_is_good_with_the_accounts_key(served: Served, tmp_path: Path) -> None:
+    _, key = ask(served, server.GIT, "/vllm-project.gpg")
+    home = tmp_path / ".gnupg"
+    home.mkdir(mode=0o700)
+    subprocess.run(["gpg", "--homedir", home, "--quiet", "--import"], input=key, check=True)
+    git(served, tmp_path, "clone", "--depth=1", "--branch=v0.9.2", f"http://{server.GIT}/vllm-project/vllm-signed", "s")
+    assert git(served, tmp_path / "s", "rev-parse", "HEAD").stdout.strip() == served.commits["0.9.2"]
+    verify = ["git", "-c", "gpg.program=gpg", "-C", str(tmp_path / "s"), "verify-tag", "v0.9.2"]
+    good = subprocess.run(verify, env=served.environment | {"GNUPGHOME": str(home)}, capture_output=True, check=False)
+    assert good.returncode == 0, good.stderr
+    subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=True)
+
+
 def test_a_repository_that_is_not_there_and_pushing_are_refused(served: Served, tmp_path: Path) -> None:
     assert git(served, tmp_path, "ls-remote", f"http://{server.GIT}/vllm-project/other.git").returncode != 0
     git(served, tmp_path, "clone", "--depth=1", REMOTE, "mine")
