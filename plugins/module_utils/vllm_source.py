@@ -102,8 +102,10 @@ def checkout(source, ref, commit, folder, locked=""):
         raise SourceError(moved(source, ref, found, commit))
     # setuptools-scm asks for a tag by name; a shallow clone has only those that were fetched under theirs.
     wanted = "%s:%s" % (full, full) if full and full.startswith("refs/tags/") else (full or ref)
+    # A bundle is read whole, and git fails when it is asked for less.
+    depth = [] if kind(source) == "bundle" else ["--depth", "1"]
     try:
-        git(["fetch", "--quiet", "--depth", "1", "origin", wanted], folder)
+        git(["fetch", "--quiet"] + depth + ["origin", wanted], folder)
     except SourceError as error:
         if full or is_local(source):
             raise SourceError("%s could not be fetched from %s: %s" % (ref, shown(source), error)) from error

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role leaves: a vLLM built for Neuron, the same on both hosts, beside packages that nothing touched."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+VENV = "/opt/aws_neuron_venv_pytorch"
+STORE = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory" / "neuronops_wheels"
+EXPECTED = "0.9.2+neuron218"
+
+
+def manifest_of(host, role):
+    return json.loads(host.file(f"{VENV}/neuronops/{role}.json").content_string)
+
+
+@pytest.fixture(scope="module")
+def manifest(host):
+    return manifest_of(host, "vllm")
+
+
+def python(host, code):
+    return host.check_output("%s/bin/python -I -c %s 2>/dev/null", VENV, code).splitlines()[-1]
+
+
+def test_vllm_is_the_version_built_beside_the_compiler(host, manifest):
+    assert python(host, "import importlib.metadata as m; print(m.version('vllm'))") == EXPECTED == manifest["version"]
+    assert python(host, "import vllm; print(vllm.__version__)") == EXPECTED.partition("+")[0]
+
+
+def test_it_takes_neuron_for_its_device(host):
+    assert python(host, "from vllm.platforms import current_platform as p; print(p.device_type)") == "neuron"
+
+
+def test_the_backends_modules_can_be_imported(host, manifest):
+    assert manifest["imported"]
+    assert python(host, f"import {', '.join(manifest['imported'])}; print('imported')") == "imported"
+
+
+def test_what_the_roles_before_installed_is_untouched(host):
+    installed = {name.lower(): facts["version"] for name, facts in host.pip.get_packages(f"{VENV}/bin/pip").items()}
+    for role in ("neuron_venv", "transformers_neuronx"):
+        for name, version in manifest_of(host, role)["packages"].items():
+            assert installed[name] == version, f"{name} is not what {role} installed"
+
+
+def test_no_requirement_is_broken(host):
+    assert host.check_output(f"{VENV}/bin/pip check") == "No broken requirements found."
+
+
+def test_the_wheel_on_the_host_is_the_one_on_the_controller(host, manifest):
+    kept = list(STORE.glob("vllm-*/*.whl"))
+    assert len(kept) == 1, "one platform, one wheel"
+    digest = hashlib.sha256(kept[0].read_bytes()).hexdigest()
+    assert digest == manifest["wheel_sha256"]
+    assert host.file(f"{VENV}/neuronops/wheels/{kept[0].name}").sha256sum == digest
+    stored = json.loads((kept[0].parent / "manifest.json").read_text())
+    assert (stored["sha256"], stored["version"], stored["commit"]) == (digest, EXPECTED, manifest["commit"])
+
+
+def test_one_host_built_and_nothing_is_left_of_it(host):
+    everything = host.backend.get_hosts()
+    assert set(everything) == {"vllm-one", "vllm-two"}
+    assert host.file("/opt/neuronops/build").exists is False or host.file("/opt/neuronops/build").listdir() == []
+
+
+def test_the_commit_is_recorded(manifest):
+    assert len(manifest["commit"]) == 40
+    assert manifest["source"] == "https://github.com/vllm-project/vllm.git"
