@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import certificates
+from sandbox.repositories import __main__ as command
 from sandbox.repositories import faults, server
 from sandbox.settings import SandboxError
 from tests.unit.sandbox_repositories.conftest import Served
@@ -326,3 +327,19 @@ def test_faults_are_read_back(tmp_path: Path) -> None:
     assert faults.read(tmp_path) == {}
     faults.write(tmp_path, {"apt": "down"})
     assert faults.read(tmp_path) == {"apt": "down"} == json.loads((tmp_path / ".control/faults.json").read_text())
+
+
+def test_the_command_breaks_and_mends_the_running_sandbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NEURONOPS_CACHE", str(tmp_path))
+    monkeypatch.setenv("NEURONOPS_SANDBOX_NAME", "mine")
+    root = tmp_path / "sandbox/mine/repositories/www"
+    assert command.main(["fault", "apt=down"]) == 1
+    assert "python -m sandbox up" in capsys.readouterr().err
+    root.mkdir(parents=True)
+    assert command.main(["fault", "apt=down", "key=wrong"]) == 0
+    assert faults.read(root) == {"apt": "down", "key": "wrong"}
+    assert command.main(["fault", "apt=maybe"]) == 1
+    assert command.main(["fault"]) == 0
+    assert faults.read(root) == {}
