@@ -140,6 +140,10 @@ class Environment:
         self.log = os.path.join(self.own, module.params["name"] + ".log")
         self.sources = module.params["sources"]
         self.uv = None
+        cache = os.environ.get("UV_CACHE_DIR") or os.path.expanduser("~/.cache/uv")
+        if os.path.isdir(cache) and os.path.isdir(self.path) and os.stat(cache).st_dev != os.stat(self.path).st_dev:
+            # uv would try to link across file systems, and warn.
+            os.environ["UV_LINK_MODE"] = "copy"
 
     def run(self, command):
         # The tools of the environment look for each other on PATH, neuronx-cc among them.
@@ -292,9 +296,15 @@ def change(module, environment, wanted, wrong, unwanted, remains):
         forget(environment, damaged + remains)
         environment.uninstall(unwanted)
         if module.params["state"] == "present":
-            if wrong:
-                environment.install(module.params["lock"], wrong)
-            still_wrong = wrong_packages(wanted, *observe_packages(environment.path))
+            still_wrong = wrong
+            for _attempt in range(2):
+                if still_wrong:
+                    environment.install(module.params["lock"], still_wrong)
+                still_wrong = wrong_packages(wanted, *observe_packages(environment.path))
+                if still_wrong and module.params["installer"] == "uv":
+                    # uv links files into environments: one that was damaged in place is damaged in uv's cache too.
+                    environment.run([environment.command([])[0], "cache", "clean"] + sorted(still_wrong))
+                    forget(environment, still_wrong)
             if still_wrong:
                 raise PackagesError("installed, and still not right: %s" % still_wrong)
             environment.prove(wanted)
