@@ -39,6 +39,7 @@ lock: env  ## Resolve requirements/*.in again into the pinned *.txt.
 .PHONY: docs
 docs: env  ## Write the generated parts of the documentation again.
 	@python docs/role_options.py
+	@python docs/versions.py
 
 .PHONY: demo
 demo: env  ## The main job on this machine, with no AWS account: launch, install, serve, ask. KEEP=1 leaves it running.

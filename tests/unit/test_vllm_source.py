@@ -11,8 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-from plugins.module_utils.vllm_source import (
+from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import (
     SourceError,
     checkout,
     extract_safely,
@@ -206,7 +205,8 @@ def keys(tmp_path: Path) -> dict[str, str]:
     exported = {}
     for name in ("signer", "other"):
         base = ["gpg", "--homedir", str(home), "--batch", "--passphrase", ""]
-        subprocess.run([*base, "--quick-gen-key", f"{name}@b.invalid", "ed25519", "sign"], check=True, capture_output=True)
+        make = [*base, "--quick-gen-key", f"{name}@b.invalid", "ed25519", "sign"]
+        subprocess.run(make, check=True, capture_output=True)
         key = subprocess.run([*base, "--armor", "--export", f"{name}@b.invalid"], check=True, capture_output=True)
         exported[name] = key.stdout.decode()
     return {**exported, "home": str(home)}

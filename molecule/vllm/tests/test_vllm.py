@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 VENV = "/opt/aws_neuron_venv_pytorch"
-STORE = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory" / "neuronops_wheels"
+STORE = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory" / ".neuronops" / "wheels"
 EXPECTED = "0.9.2+neuron218"
 
 

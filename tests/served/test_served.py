@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each stack's vLLM, built from its real sources by the roles, serves what plain greedy decoding answers.
+
+On this machine, without any container: the roles install into an environment here from the sandbox's repositories, vLLM's
+own API server runs on the CPU emulation, and the real openai client asks it, several requests at a time.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import http.server
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from plugins.plugin_utils import stacks
+from sandbox import model
+from sandbox.repositories.build import build
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ["NEURONOPS_CACHE"])
+SERVED = [name for name, entry in stacks.load()["stacks"].items() if entry["evidence"] == "served"]
+# vLLM 0.4.2 serves 32 tokens in all, the prompt among them.
+PROMPTS = ["the world is", "my name is", "people say that water"]
+TOKENS = 12
+SECONDS_TO_START = 300
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, *_arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def work() -> Path:
+    folder: Path = CHECKOUT / ".build" / "served"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def commits() -> dict[str, str]:
+    """Make the sandbox's repositories, where they are not there, and return the stand-in's commit of each release."""
+    found: dict[str, str] = build(CACHE / "repositories")["commits"]
+    return found
+
+
+@pytest.fixture(scope="session")
+def neuron_index(commits: dict[str, str]) -> Iterator[str]:
+    handler = functools.partial(Quiet, directory=str(CACHE / "repositories/www/pip.repos.neuron.amazonaws.com"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(work: Path) -> Path:
+    folder = work / model.NAME
+    model.write(folder)
+    return folder
+
+
+def interpreter(pythons: list[str]) -> str | None:
+    """Return an interpreter of this machine of one of these versions, the newest first."""
+    for version in sorted(pythons, key=stacks.release, reverse=True):
+        found = subprocess.run(
+            ["uv", "python", "find", "--no-python-downloads", "--system", version], capture_output=True, text=True
+        )
+        if found.returncode == 0:
+            return found.stdout.strip()
+    return None
+
+
+def environment(work: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "UV_CACHE_DIR": str(CACHE / "uv"),
+        "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".build" / "collections"),
+        "HF_HUB_OFFLINE": "1",
+        "NEURONOPS_EMULATED_CORES": "2",
+        "NEURON_COMPILE_CACHE_URL": str(work / "compile-cache"),
+        "VLLM_HOST_IP": "127.0.0.1",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+
+
+def install(stack: dict[str, Any], python: str, work: Path, neuron_index: str, commit: str) -> Path:
+    """Have the stack's vLLM in a fresh environment, by the roles, and return the environment."""
+    place = work / stack["name"]
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    venv: Path = place / "venv"
+    subprocess.run(
+        ["uv", "venv", "--quiet", "--seed", "--python", python, str(venv)], check=True, env=environment(work)
+    )
+    # The file system of the source is the same on the builder: a clone over git's own protocol, no server.
+    variables = {
+        "venv": str(venv),
+        "work": str(work),
+        "neuron_index": neuron_index,
+        "neuron_stack": stack["name"],
+        "neuron_stack_overrides": {"vllm": {"commit": commit}},
+        "vllm_source": str(CACHE / "repositories/www/github.com/vllm-project/vllm.git"),
+        "vllm_wheel_path": str(place / "wheels"),
+        "vllm_lock_path": str(work / "locks"),
+        "transformers_neuronx_lock_path": str(work / "locks"),
+    }
+    (place / "variables.json").write_text(json.dumps(variables))
+    command = ["ansible-playbook", "-i", f"{stack['name']},", "-c", "local", "-e", f"@{place / 'variables.json'}"]
+    command += ["-e", f"ansible_python_interpreter={sys.executable}", str(Path(__file__).with_name("play.yml"))]
+    log = place / "install.log"
+    with log.open("wb") as output:
+        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment(work), cwd=CHECKOUT)
+    assert status.returncode == 0, log.read_text()[-6000:]
+    return venv
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class ServedModel:
+    """vLLM's API server as a process of its own, ended with the test."""
+
+    def __init__(self, stack: dict[str, Any], venv: Path, folder: Path, work: Path) -> None:
+        self.port, self.log = free_port(), work / stack["name"] / "server.log"
+        length = stack["server"]["max_model_len"] or 128
+        command = [str(venv / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server"]
+        command += [
+            "--model",
+            str(folder),
+            "--served-model-name",
+            "tiny",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+        ]
+        command += ["--tensor-parallel-size", "2", "--max-num-seqs", "4", "--max-model-len", str(length)]
+        command += ["--block-size", str(length)] if stack["server"]["block_size_is_context"] else []
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*command, *stack["server"]["arguments"]],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment(work),
+                cwd=work / stack["name"],
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> openai.OpenAI:
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key="none", timeout=60)
+        end = time.monotonic() + SECONDS_TO_START
+        while True:
+            try:
+                client.models.list()
+                return client
+            except openai.APIConnectionError:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    self.__exit__()
+                    pytest.fail(f"The server did not start:\n{self.log.read_text()[-4000:]}")
+                time.sleep(1)
+
+    def __exit__(self, *_error: object) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def greedy(venv: Path, folder: Path) -> list[str]:
+    """Return what transformers alone answers."""
+    requests = json.dumps([{"prompt": prompt, "max_tokens": TOKENS} for prompt in PROMPTS])
+    command = [str(venv / "bin" / "python"), str(CHECKOUT / "sandbox" / "greedy.py"), str(folder)]
+    answer = subprocess.run(command, input=requests, capture_output=True, text=True, check=True)
+    texts: list[str] = json.loads(answer.stdout)
+    return texts
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_the_server_answers_as_plain_greedy_decoding(
+    name: str, work: Path, neuron_index: str, commits: dict[str, str], tiny_model: Path
+) -> None:
+    stack = stacks.resolve(name)
+    python = interpreter(stack["pythons"])
+    if python is None:
+        pytest.skip(f"this machine has no Python {', '.join(stack['pythons'])}")
+    venv = install(stack, python, work, neuron_index, commits[name])
+    manifest = json.loads((venv / "neuronops" / "vllm.json").read_text())
+    assert manifest["version"] == f"{stack['vllm']['version']}+{stack['vllm']['suffix']}"
+    assert manifest["commit"] == commits[name]
+
+    def ask(client: openai.OpenAI, prompt: str) -> str:
+        answer = client.completions.create(model="tiny", prompt=prompt, max_tokens=TOKENS, temperature=0)
+        return answer.choices[0].text
+
+    expected = greedy(venv, tiny_model)
+    assert len(set(expected)) == len(PROMPTS), "an oracle that always says the same proves nothing"
+    with ServedModel(stack, venv, tiny_model, work) as client, concurrent.futures.ThreadPoolExecutor() as pool:
+        assert list(pool.map(functools.partial(ask, client), PROMPTS)) == expected
+    shutil.rmtree(venv)
