@@ -136,9 +136,15 @@ class _Plan:
 
     @property
     def hold(self) -> list[str]:
-        if not self.options["hold"] or self.accepted or manager(self.facts) != "apt":
+        if manager(self.facts) != "apt":
             return []
-        return [name for name in self.wanted if not self.host["packages"].get(name, {}).get("held")]
+        held = [name for name in self.wanted if self.host["packages"].get(name, {}).get("held")]
+        if self.change:
+            # A held package that apt changes is held no more.
+            return list(self.wanted) if self.options["hold"] else held
+        if not self.options["hold"] or self.accepted:
+            return []
+        return [name for name in self.wanted if name not in held]
 
     @property
     def kernels(self) -> list[str]:

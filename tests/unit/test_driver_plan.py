@@ -311,6 +311,12 @@ class TestHold:
         assert plan(host)["hold"] == list(WANTED)
         assert plan(host, hold=False)["hold"] == []
 
+    def test_packages_that_were_held_are_held_again_after_a_change(self) -> None:
+        host = done(packages=other_versions(dkms="2.9.0.0"))
+        assert plan(host)["hold"] == list(WANTED)
+        host["packages"]["aws-neuronx-tools"]["held"] = False
+        assert plan(host, hold=False)["hold"] == [name for name in WANTED if name != "aws-neuronx-tools"]
+
 
 def test_a_kernel_without_a_number_is_an_error() -> None:
     with pytest.raises(driver.PlanError, match="does not start with a number"):
