@@ -190,6 +190,21 @@ def test_a_build_that_was_killed_is_not_taken_for_done(tmp_path: Path) -> None:
     assert build._part(tmp_path / "part", "a", lambda folder: "whole") == "whole"
 
 
+def test_a_build_killed_before_its_stamp_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def part(inputs: str) -> Any:
+        return build._part(tmp_path / "part", inputs, lambda folder: (folder / "made from").write_text(inputs) and None)
+
+    def killed(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    part("a")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("sandbox.repositories.build.json.dumps", killed)
+        part("b")
+    part("a")
+    assert (tmp_path / "part" / "made from").read_text() == "a"
+
+
 def test_the_whole_tree(archives: None, tmp_path: Path) -> None:
     facts = build.build(tmp_path, kernel="6.18.44-x")
     www = tmp_path / "www"

@@ -48,6 +48,16 @@ def test_the_same_contents_give_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("deb", DEBS.values(), ids=lambda deb: deb.filename)
+def test_dpkg_reads_every_package(deb: Deb, tmp_path: Path) -> None:
+    path = deb.write(tmp_path)
+    show: list[str | Path] = ["dpkg-deb", "--show", "--showformat=${Package} ${Version}", path]
+    shown = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+    assert shown == f"{deb.control['Package']} {deb.control['Version']}"
+    listed = subprocess.run(["dpkg-deb", "--contents", path], capture_output=True, text=True, check=True).stdout
+    assert {line.split()[-1][1:] for line in listed.splitlines() if line.startswith("-")} == set(deb.files)
+
+
+@pytest.mark.parametrize("deb", DEBS.values(), ids=lambda deb: deb.filename)
 def test_scripts_and_tools_are_filled_in_and_parse(deb: Deb) -> None:
     for name, text in deb.scripts.items():
         subprocess.run(["sh", "-n"], input=text.encode(), check=True)
