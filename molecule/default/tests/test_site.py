@@ -22,7 +22,9 @@ def test_the_environment_is_a_release_behind_a_link(host, release):
 
 
 def test_vllm_is_the_one_built_for_neuron(host):
-    version = host.check_output(f"{LINK}/bin/python -c 'import vllm; print(vllm.__version__)' 2>/dev/null")
+    version = host.check_output(
+        f"{LINK}/bin/python -c 'from importlib.metadata import version; print(version(\"vllm\"))'"
+    )
     assert version == "0.9.2+neuron218"
 
 
