@@ -252,7 +252,7 @@ def lock_part(lock, names):
     for line in lock.split("\n"):
         if line and not line[0].isspace() and not line.startswith("#"):
             keep = bool(set(parse_lock(line)) & set(names))
-        if keep:
+        if keep and line:
             lines.append(line)
     return "\n".join(lines) + "\n"
 

@@ -6,6 +6,7 @@ import socket
 import socketserver
 import sys
 import threading
+from pathlib import Path
 
 
 def forward(source: socket.socket, target: socket.socket) -> None:
@@ -23,7 +24,7 @@ class Proxy(socketserver.StreamRequestHandler):
         if method != "CONNECT":
             self.wfile.write(b"HTTP/1.1 405 Method Not Allowed\r\n\r\n")
             return
-        with open(sys.argv[1], "a", encoding="utf-8") as log:
+        with Path(sys.argv[1]).open("a", encoding="utf-8") as log:
             log.write(target + "\n")
         host, _colon, port = target.rpartition(":")
         with socket.create_connection((host, int(port))) as server:

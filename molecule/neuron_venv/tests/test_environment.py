@@ -16,7 +16,8 @@ manager, client = start_new_kernel(kernel_name="{KERNEL}", startup_timeout=60)
 def show(message):
     if message["msg_type"] == "stream":
         print(message["content"]["text"], end="")
-client.execute_interactive("import os, sys; print(sys.executable, os.environ['PATH'].split(':')[0], 6 * 7)", output_hook=show)
+cell = "import os, sys; print(sys.executable, os.environ['PATH'].split(':')[0], 6 * 7)"
+client.execute_interactive(cell, output_hook=show)
 client.stop_channels()
 manager.shutdown_kernel()
 """
@@ -33,7 +34,9 @@ def test_it_has_the_python_of_the_system(host):
     assert host.file(f"{VENV}/bin/python").linked_to == f"/usr/bin/python{wanted}"
 
 
-@pytest.mark.parametrize("package", ["ipykernel", "jupyter", "notebook", "environment-kernels", "wget", "awscli", "pip"])
+@pytest.mark.parametrize(
+    "package", ["ipykernel", "jupyter", "notebook", "environment-kernels", "wget", "awscli", "pip"]
+)
 def test_it_has_what_the_documentation_installs(host, package):
     assert package in host.pip.get_packages(pip_path=f"{VENV}/bin/pip")
 

@@ -44,7 +44,9 @@ def test_the_versions_are_the_stacks(host, manifest, installed):
         assert manifest["packages"][name] == installed[name]
 
 
-@pytest.mark.parametrize("module", ["neuronxcc", "torch_neuronx", "torchvision", "transformers_neuronx", "libneuronxla"])
+@pytest.mark.parametrize(
+    "module", ["neuronxcc", "torch_neuronx", "torchvision", "transformers_neuronx", "libneuronxla"]
+)
 def test_each_package_can_be_imported(host, module):
     assert host.run(f"{VENV}/bin/python -c 'import {module}'").rc == 0
 
