@@ -92,6 +92,7 @@ foreign:
   returned: success
 """
 
+import contextlib
 import fcntl
 import glob
 import os
@@ -154,15 +155,20 @@ class Environment:
         with open(self.log, "a", encoding="utf-8") as file:
             file.write(text + "\n")
 
-    def wait_for_turn(self):
-        """Return a file that is locked as long as it is open: the run before, cut off from us, may still be at work."""
+    @contextlib.contextmanager
+    def turn(self):
+        """Work on the environment alone: the run before, cut off from us, may still be at it."""
         os.makedirs(self.own, mode=0o755, exist_ok=True)
-        file = open(os.path.join(self.own, ".busy"), "w")
-        open(self.log, "w").close()
+        with open(os.path.join(self.own, ".busy"), "w") as file:
+            self.wait_for_turn(file)
+            with open(self.log, "w"):
+                pass  # what was said before is of no use any more
+            yield
+
+    def wait_for_turn(self, file):
         for _second in range(SECONDS_TO_WAIT):
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return file
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 self.say("Waiting for another installation into %s" % self.path)
                 time.sleep(1)
@@ -229,6 +235,14 @@ class Environment:
         write(self.lock_file, lock)
         self.write_constraints()
 
+    def forget_lock(self):
+        if os.path.exists(self.lock_file):
+            os.unlink(self.lock_file)
+        self.write_constraints()
+
+    def clean_cache(self, names):
+        self.run([self.command([])[0], "cache", "clean"] + sorted(names))
+
     def write_constraints(self):
         packages = {}
         for path in sorted(glob.glob(os.path.join(glob.escape(self.own), "*.lock"))):
@@ -290,31 +304,30 @@ def wrong_packages(wanted, installed, damaged):
 
 def change(module, environment, wanted, wrong, unwanted, remains):
     """Do the work; everything in it can be repeated after it was killed."""
-    busy = environment.wait_for_turn()
-    try:
+    with environment.turn():
         damaged = [name for name in wrong if name in observe_packages(environment.path)[1]]
         forget(environment, damaged + remains)
         environment.uninstall(unwanted)
-        if module.params["state"] == "present":
-            still_wrong = wrong
-            for _attempt in range(2):
-                if still_wrong:
-                    environment.install(module.params["lock"], still_wrong)
-                still_wrong = wrong_packages(wanted, *observe_packages(environment.path))
-                if still_wrong and module.params["installer"] == "uv":
-                    # uv links files into environments: one that was damaged in place is damaged in uv's cache too.
-                    environment.run([environment.command([])[0], "cache", "clean"] + sorted(still_wrong))
-                    forget(environment, still_wrong)
+        if module.params["state"] == "absent":
+            environment.forget_lock()
+            return
+        if wrong:
+            still_wrong = install(environment, wanted, wrong)
+            if still_wrong and module.params["installer"] == "uv":
+                # uv links files into environments: one that was damaged in place is damaged in uv's cache too.
+                environment.clean_cache(still_wrong)
+                forget(environment, still_wrong)
+                still_wrong = install(environment, wanted, still_wrong)
             if still_wrong:
                 raise PackagesError("installed, and still not right: %s" % still_wrong)
-            environment.prove(wanted)
-            environment.keep_lock(module.params["lock"])
-        else:
-            if os.path.exists(environment.lock_file):
-                os.unlink(environment.lock_file)
-            environment.write_constraints()
-    finally:
-        busy.close()
+        environment.prove(wanted)
+        environment.keep_lock(module.params["lock"])
+
+
+def install(environment, wanted, wrong):
+    """Install packages and return what is wrong then."""
+    environment.install(environment.module.params["lock"], wrong)
+    return wrong_packages(wanted, *observe_packages(environment.path))
 
 
 def read(path):
