@@ -57,12 +57,12 @@ class Machine:
         self._supervisor.join()
 
     def run(
-        self, command: str, user: str = "root", check: bool = True, seconds: int = 300
+        self, command: str, stdin: str = "", check: bool = True, seconds: int = 300
     ) -> subprocess.CompletedProcess[str]:
-        """Run a shell command inside."""
-        ssh = ["ssh", *self.ssh_options, "-i", str(self.ssh_key), "-p", str(self.port), f"{user}@127.0.0.1", command]
+        """Run a shell command inside, as root."""
+        ssh = ["ssh", *self.ssh_options, "-i", str(self.ssh_key), "-p", str(self.port), "root@127.0.0.1", command]
         try:
-            done = subprocess.run(ssh, capture_output=True, text=True, timeout=seconds, check=False)
+            done = subprocess.run(ssh, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired:
             done = subprocess.CompletedProcess(ssh, 255, "", "timed out")
         if check and done.returncode:
@@ -98,7 +98,8 @@ class Machine:
 
     def _newest_kernel(self) -> str:
         names = re.findall(r"/vmlinuz-([^/]+)/", self._debugfs("ls -p /boot"))
-        return max(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+        newest: str = max(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+        return newest
 
     def _debugfs(self, request: str) -> str:
         done = subprocess.run(["debugfs", "-R", request, str(self._image)], capture_output=True, text=True, check=True)

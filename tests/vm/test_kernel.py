@@ -112,7 +112,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         machine.start()
         bundle = docker("run", "--rm", "--network", "none", f"{settings.image}:{image.SYSTEM}", "cat", BUNDLE)
         names = f"{settings.repositories_address} {' '.join(STOOD_IN_FOR)}"
-        machine.run(f"cat > {BUNDLE} <<'END'\n{bundle}\nEND")
+        machine.run(f"cat > {BUNDLE}", stdin=bundle)
         machine.run(f"echo '{names}' >> /etc/hosts; echo 'SSL_CERT_FILE={BUNDLE}' >> /etc/environment")
         yield Host(machine, disk, settings)
     finally:
