@@ -2,6 +2,7 @@
 """What the role leaves: an environment of its own, that works in a shell, in pip and in Jupyter."""
 
 import json
+import re
 
 import pytest
 
@@ -17,7 +18,7 @@ def show(message):
     if message["msg_type"] == "stream":
         print(message["content"]["text"], end="")
 cell = "import os, sys; print(sys.executable, os.environ['PATH'].split(':')[0], 6 * 7)"
-client.execute_interactive(cell, output_hook=show)
+client.execute_interactive(cell, allow_stdin=False, output_hook=show)
 client.stop_channels()
 manager.shutdown_kernel()
 """
@@ -49,8 +50,8 @@ def test_what_it_has_works(host):
 
 
 def test_every_installed_package_is_in_the_lock_and_the_manifest(host, manifest):
-    installed = {name.lower(): facts["version"] for name, facts in host.pip.get_packages(f"{VENV}/bin/pip").items()}
-    assert set(installed) == set(manifest["packages"])
+    installed = {re.sub("[-_.]+", "-", name).lower() for name in host.pip.get_packages(f"{VENV}/bin/pip")}
+    assert installed == set(manifest["packages"])
     lock = host.file(f"{VENV}/neuronops/neuron_venv.lock").content_string
     for name, version in manifest["packages"].items():
         assert f"\n{name}=={version} " in lock
@@ -63,8 +64,8 @@ def test_the_stacks_constraints_hold(host, manifest):
 
 
 def test_its_pip_knows_neurons_index(host):
-    configured = host.check_output(f"{VENV}/bin/pip config list --site")
-    assert configured == "global.extra-index-url='https://pip.repos.neuron.amazonaws.com'"
+    configured = host.check_output(f"{VENV}/bin/pip config --site get global.extra-index-url")
+    assert configured == "https://pip.repos.neuron.amazonaws.com"
 
 
 def test_the_systems_python_is_untouched(host):
@@ -73,7 +74,7 @@ def test_the_systems_python_is_untouched(host):
 
 def test_a_user_can_run_a_cell_in_the_kernel(host):
     with host.sudo("ubuntu"):
-        printed = host.check_output(f"cd && HOME=/home/ubuntu {VENV}/bin/python -c '''{RUN_A_CELL}'''")
+        printed = host.check_output(f"cd /tmp && HOME=/home/ubuntu {VENV}/bin/python - <<'PYTHON'\n{RUN_A_CELL}PYTHON")
     assert printed == f"{VENV}/bin/python {VENV}/bin 42"
 
 

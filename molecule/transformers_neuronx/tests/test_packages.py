@@ -2,6 +2,7 @@
 """Exactly the stack's versions of Neuron's packages, that work, and nothing that must not be there."""
 
 import json
+import re
 
 import pytest
 
@@ -33,7 +34,8 @@ def manifest(host):
 
 @pytest.fixture(scope="module")
 def installed(host):
-    return {name.lower(): facts["version"] for name, facts in host.pip.get_packages(f"{VENV}/bin/pip").items()}
+    packages = host.pip.get_packages(f"{VENV}/bin/pip")
+    return {re.sub("[-_.]+", "-", name).lower(): facts["version"] for name, facts in packages.items()}
 
 
 def test_the_versions_are_the_stacks(host, manifest, installed):
