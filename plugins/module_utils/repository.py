@@ -69,9 +69,10 @@ def compare(wanted, root="/", now=None):
     """
     now = time.time() if now is None else now
     place, reasons = PLACES[wanted["manager"]], []
-    key, problem = installed_key(
-        _bytes(root, place["keyring"]), fingerprint(wanted["fingerprint"]), now, wanted["renew_days"]
-    )
+    data = _bytes(root, place["keyring"])
+    key, problem = installed_key(data, fingerprint(wanted["fingerprint"]), now, wanted["renew_days"])
+    if not problem and data.startswith(b"-----BEGIN") != (wanted["manager"] == "dnf"):
+        problem = "the key is armoured, or is not, and {0} reads the other form there".format(wanted["manager"])
     if problem:
         reasons.append("{0}: {1}".format(place["keyring"], problem))
     source_needed = _bytes(root, place["source"]) != source_text(wanted).encode()

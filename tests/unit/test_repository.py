@@ -38,7 +38,7 @@ def write(root: Path, path: str, content: bytes | str) -> Path:
 
 
 def set_up(root: Path, key: str = "renewed.gpg") -> None:
-    write(root, "/etc/apt/keyrings/aws-neuron.gpg", (KEYS / key).read_bytes())
+    write(root, "/etc/apt/keyrings/aws-neuron.gpg", openpgp.dearmor((KEYS / key).read_bytes()))
     write(root, "/etc/apt/sources.list.d/aws-neuron.sources", repository.source_text(wanted()))
 
 
@@ -83,6 +83,17 @@ def test_a_key_is_renewed_before_its_end(tmp_path: Path, days: int, needed: bool
 def test_a_keyring_holds_the_one_wanted_key_alone(tmp_path: Path, key: str) -> None:
     set_up(tmp_path, key)
     assert compare(tmp_path)["key_needed"]
+
+
+def test_apt_reads_no_armour_in_a_binary_keyring_and_rpm_nothing_else(tmp_path: Path) -> None:
+    set_up(tmp_path)
+    armoured = (KEYS / "renewed.asc").read_bytes()
+    write(tmp_path, "/etc/apt/keyrings/aws-neuron.gpg", armoured)
+    assert compare(tmp_path)["key_needed"]
+    write(tmp_path, "/etc/pki/rpm-gpg/RPM-GPG-KEY-aws-neuron", armoured)
+    assert not compare(tmp_path, manager="dnf")["key_needed"]
+    write(tmp_path, "/etc/pki/rpm-gpg/RPM-GPG-KEY-aws-neuron", openpgp.dearmor(armoured))
+    assert compare(tmp_path, manager="dnf")["key_needed"]
 
 
 def test_a_change_of_any_option_changes_the_source(tmp_path: Path) -> None:
