@@ -126,10 +126,9 @@ def build(module, path):
             msg="No environment could be made in %s; Debian and Ubuntu need that interpreter's package python3-venv. %s"
             % (path, (out + err).strip()[-1000:])
         )
-    for record in glob.glob(
-        os.path.join(glob.escape(path), "lib", "python3.*", "site-packages", "pkg_resources-0.0.0.*")
-    ):
-        # What older releases of Debian and Ubuntu make of a part of setuptools: no index has it, and `pip freeze` shows it.
+    # What older releases of Debian and Ubuntu make of a part of setuptools; no index has it, and `pip freeze` names it.
+    records = os.path.join(glob.escape(path), "lib", "python3.*", "site-packages", "pkg_resources-0.0.0.*")
+    for record in glob.glob(records):
         shutil.rmtree(record)
 
 
