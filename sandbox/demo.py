@@ -35,6 +35,8 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 INSTANCE_TYPES = ("inf2.xlarge", "trn1.2xlarge")
 ACTIVE = "/opt/aws_neuron_venv_pytorch"
 PORT = 8000
+# A step is shown when it has taken this long, and again after each such time.
+SHOWN_AFTER_SECONDS = 3
 HEARTBEAT_SECONDS = 15
 # Long enough that one wrong token would show, short enough for the shortest context of any stack.
 REQUESTS: list[dict[str, Any]] = [
@@ -52,29 +54,27 @@ Stands in: moto for EC2 (each instance becomes a systemd container of Debian in 
 
 
 class Progress:
-    """Prints what happens, how long each phase took, and a sign of life when nothing has been said for a while."""
+    """Prints the phases, the steps that take a while, and how long each phase took."""
 
     def __init__(self) -> None:
         self.start = time.monotonic()
         self.phases: list[tuple[str, float]] = []
-        self._said = self.start
         self._doing = ""
+        self._show_at = self.start
         self._ended = threading.Event()
         threading.Thread(target=self._heartbeat, daemon=True).start()
 
     def say(self, text: str) -> None:
-        self._said = time.monotonic()
         print(text, flush=True)
 
     def step(self, text: str) -> None:
-        self._doing = text
-        self.say(f"  {self._clock()}  {text}")
+        self._doing, self._show_at = text, time.monotonic() + SHOWN_AFTER_SECONDS
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         begin = time.monotonic()
         self.say(f"\n== {name}")
-        self._doing = name
+        self.step(name)
         yield
         self._doing = ""
         self.phases.append((name, time.monotonic() - begin))
@@ -89,8 +89,9 @@ class Progress:
 
     def _heartbeat(self) -> None:
         while not self._ended.wait(1):
-            if self._doing and time.monotonic() - self._said >= HEARTBEAT_SECONDS:
-                self.say(f"  {self._clock()}  ... {self._doing}")
+            if self._doing and time.monotonic() >= self._show_at:
+                self._show_at = time.monotonic() + HEARTBEAT_SECONDS
+                self.say(f"  {self._clock()}  {self._doing} ...")
 
 
 class Demo:

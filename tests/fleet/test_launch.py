@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""launch.yml, terminate.yml and the inventory against moto's EC2, without hosts behind the instances."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import ec2
+from sandbox.settings import Settings
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Cloud:
+    """An account with a subnet and a key pair, and the programs that act on it."""
+
+    def __init__(self, endpoint: str, state: dict[str, Any]) -> None:
+        self.state = state
+        self.ec2 = ec2.client(endpoint)
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ANSIBLE_"))}
+        self.environment = {
+            **own,
+            **ec2.credentials(),
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_MAX_ATTEMPTS": "1",
+            "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+            "no_proxy": "127.0.0.1",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=CHECKOUT,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    def playbook(self, name: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+        return self.run("ansible-playbook", f"playbooks/{name}.yml", "-e", json.dumps(variables))
+
+    def launch(self, *groups: tuple[str, int], **variables: Any) -> subprocess.CompletedProcess[str]:
+        given = {
+            "launch_subnet_id": self.state["subnet_id"],
+            "launch_key_name": self.state["key_name"],
+            "launch_groups": [{"instance_type": name, "count": count} for name, count in groups],
+            "launch_wait_for_ssh": False,
+            **variables,
+        }
+        return self.playbook("launch", **{name: value for name, value in given.items() if value is not None})
+
+    def instances(self) -> list[dict[str, Any]]:
+        found = self.ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["running"]}])
+        return [instance for reservation in found["Reservations"] for instance in reservation["Instances"]]
+
+    def groups(self) -> list[str]:
+        found = self.ec2.describe_security_groups(Filters=[{"Name": "tag-key", "Values": ["neuronops:fleet"]}])
+        return [group["GroupId"] for group in found["SecurityGroups"]]
+
+
+def changed(done: subprocess.CompletedProcess[str]) -> int:
+    assert done.returncode == 0, done.stdout + done.stderr
+    count = re.search(r"localhost +: ok=\d+ +changed=(\d+)", done.stdout)
+    assert count, done.stdout
+    return int(count[1])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The stand-in for EC2 as the sandbox starts it; its instances stay records, since their subnet is another one."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NEURONOPS_CACHE", str(cache))
+        patch.setenv("NEURONOPS_SANDBOX_NAME", "launch-test")
+        patch.setenv("NEURONOPS_SANDBOX_SUBNET", "10.251.0.0/24")
+        settings = Settings.from_environment()
+        settings.prepare()
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", settings.state / "id_ed25519"], check=True)
+        state = ec2.start(settings)
+        try:
+            yield state["endpoint"], state
+        finally:
+            ec2.stop(settings)
+
+
+@pytest.fixture
+def cloud(server: tuple[str, dict[str, Any]]) -> Iterator[Cloud]:
+    endpoint, state = server
+    made = Cloud(endpoint, state)
+    # A second subnet of the VPC, in which the sandbox makes no containers.
+    subnets = made.ec2.describe_subnets(Filters=[{"Name": "cidr-block", "Values": ["10.252.0.0/24"]}])["Subnets"]
+    if not subnets:
+        vpc = made.ec2.create_vpc(CidrBlock="10.252.0.0/24")["Vpc"]["VpcId"]
+        subnets = [made.ec2.create_subnet(VpcId=vpc, CidrBlock="10.252.0.0/24", AvailabilityZone=ec2.ZONE)["Subnet"]]
+    made.state = {**state, "subnet_id": subnets[0]["SubnetId"]}
+    yield made
+    for instance in made.instances():
+        made.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+    for group in made.groups():
+        made.ec2.delete_security_group(GroupId=group)
+
+
+def test_what_is_launched_is_as_documented_and_a_second_run_launches_nothing(cloud: Cloud) -> None:
+    groups = (("inf2.xlarge", 2), ("trn1.2xlarge", 1))
+    assert changed(cloud.launch(*groups)) > 0
+    instances = cloud.instances()
+    assert sorted(instance["InstanceType"] for instance in instances) == ["inf2.xlarge", "inf2.xlarge", "trn1.2xlarge"]
+    for instance in instances:
+        tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
+        assert tags["neuronops:fleet"] == "neuron" and tags["neuronops:made-by"] == "neuronops.vllm.launch"
+        assert instance["MetadataOptions"]["HttpTokens"] == "required"
+        assert instance["KeyName"] == cloud.state["key_name"] and instance["SubnetId"] == cloud.state["subnet_id"]
+        assert "PublicIpAddress" not in instance
+        disk = cloud.ec2.describe_volumes(VolumeIds=[instance["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]])["Volumes"]
+        assert (disk[0]["Size"], disk[0]["VolumeType"], disk[0]["Encrypted"]) == (512, "gp3", True)
+        image = cloud.ec2.describe_images(ImageIds=[instance["ImageId"]])["Images"][0]
+        assert image["OwnerId"] == ec2.CANONICAL and "jammy-22.04" in image["Name"]
+        group = cloud.ec2.describe_security_groups(GroupIds=[instance["SecurityGroups"][0]["GroupId"]])[
+            "SecurityGroups"
+        ]
+        rules = [
+            (rule["FromPort"], rule["ToPort"], [r["CidrIp"] for r in rule["IpRanges"]])
+            for rule in group[0]["IpPermissions"]
+        ]
+        assert rules == [(22, 22, ["10.252.0.0/24"])]
+
+    assert changed(cloud.launch(*groups)) == 0
+    assert len(cloud.instances()) == 3
+
+    listed = json.loads(cloud.run("ansible-inventory", "--list").stdout)
+    assert len(listed["neuron"]["hosts"]) == 3
+    assert len(listed["type_inf2_xlarge"]["hosts"]) == 2 and len(listed["family_trn1"]["hosts"]) == 1
+    assert {"fleet_neuron", "zone_us_east_1a"} <= set(listed["all"]["children"])
+    addresses = {str(variables["ansible_host"]) for variables in listed["_meta"]["hostvars"].values()}
+    assert all("10.252.0." in address for address in addresses) and len(addresses) == 3
+
+    refused = cloud.launch(("inf2.xlarge", 1))
+    assert refused.returncode != 0 and "has 2 inf2.xlarge, more than the 1 asked for" in " ".join(
+        refused.stdout.split()
+    )
+    assert len(cloud.instances()) == 3
+
+
+def test_terminate_removes_what_launch_made_when_it_is_confirmed(cloud: Cloud) -> None:
+    foreign = cloud.ec2.run_instances(
+        ImageId=cloud.ec2.describe_images(Owners=[ec2.CANONICAL])["Images"][0]["ImageId"],
+        MinCount=1,
+        MaxCount=1,
+        SubnetId=cloud.state["subnet_id"],
+        TagSpecifications=[
+            {"ResourceType": "instance", "Tags": [{"Key": "neuronops:fleet", "Value": "neuron"}]},
+        ],
+    )["Instances"][0]["InstanceId"]
+    assert changed(cloud.launch(("inf2.xlarge", 1))) > 0
+    own = next(i["InstanceId"] for i in cloud.instances() if i["InstanceId"] != foreign)
+    for variables in ({}, {"terminate_confirm": "yes"}):
+        refused = cloud.playbook("terminate", **variables)
+        assert refused.returncode != 0 and own in refused.stdout and "terminate_confirm=neuron" in refused.stdout
+    refused = cloud.playbook("terminate", terminate_confirm="neuron", terminate_instance_ids=[foreign])
+    assert refused.returncode != 0 and "is not an instance that launch.yml made" in " ".join(refused.stdout.split())
+    assert len(cloud.instances()) == 2
+
+    assert changed(cloud.playbook("terminate", terminate_confirm="neuron")) > 0
+    assert [instance["InstanceId"] for instance in cloud.instances()] == [foreign]
+    assert cloud.groups() == []
+    assert changed(cloud.playbook("terminate", terminate_confirm="neuron")) == 0
+
+
+@pytest.mark.parametrize(
+    ("groups", "variables", "said"),
+    [
+        ([("p5.48xlarge", 1)], {}, "trn1.32xlarge"),
+        ([("inf2.xlarge", 1)], {"launch_root_volume_size": 100}, "launch_root_volume_size is 100 GiB"),
+        ([("inf2.xlarge", 1)], {"launch_subnet_id": None}, "launch_subnet_id"),
+        ([("inf2.xlarge", 1)], {"launch_key_name": None}, "launch_key_name"),
+        ([("inf2.xlarge", 1)], {"launch_volume": 600}, "launch_volume"),
+        ([], {}, "launch_groups is empty"),
+        ([("inf2.xlarge", -1)], {}, "negative count"),
+        ([("inf2.xlarge", 1), ("inf2.xlarge", 2)], {}, "names an instance type twice"),
+        ([("inf2.xlarge", 1)], {"launch_image_name": "no-such-image-*"}, "has no image"),
+        ([("inf2.xlarge", 1)], {"launch_subnet_id": "subnet-00000000"}, "subnet-00000000"),
+        ([("inf2.xlarge", 1)], {"launch_key_name": "nobodys"}, "nobodys"),
+        ([("inf2.xlarge", 1)], {"neuron_stack": "vllm-9.9.9"}, "vllm-9.9.9"),
+    ],
+)
+def test_wrong_variables_are_refused_before_anything_is_made(
+    cloud: Cloud, groups: list[tuple[str, int]], variables: dict[str, Any], said: str
+) -> None:
+    done = cloud.launch(*groups, **variables)
+    assert done.returncode != 0
+    assert said in " ".join((done.stdout + done.stderr).split())
+    assert cloud.instances() == [] and cloud.groups() == []
+
+
+def test_check_mode_makes_nothing(cloud: Cloud) -> None:
+    variables = {
+        "launch_subnet_id": cloud.state["subnet_id"],
+        "launch_key_name": cloud.state["key_name"],
+        "launch_groups": [{"instance_type": "inf2.xlarge", "count": 1}],
+    }
+    done = cloud.run("ansible-playbook", "--check", "playbooks/launch.yml", "-e", json.dumps(variables))
+    assert changed(done) > 0
+    assert cloud.instances() == [] and cloud.groups() == []
+
+
+class TestInventory:
+    def test_no_host_ends_with_a_message_and_an_error(self, cloud: Cloud) -> None:
+        done = cloud.playbook("site")
+        assert done.returncode != 0 and "has no host in the group `neuron`" in " ".join(done.stdout.split())
+
+    def test_an_endpoint_that_does_not_answer_ends_with_a_message_and_an_error(self, cloud: Cloud) -> None:
+        for command in (("ansible-inventory", "--graph"), ("ansible-playbook", "playbooks/site.yml")):
+            done = cloud.run(*command, AWS_ENDPOINT_URL="http://127.0.0.1:9")
+            assert done.returncode != 0
+            assert "http://127.0.0.1:9" in done.stdout + done.stderr
+
+    def test_the_public_address_is_a_switch(self, cloud: Cloud) -> None:
+        assert changed(cloud.launch(("inf2.xlarge", 1), launch_public_address=True)) > 0
+        public = cloud.instances()[0]["PublicIpAddress"]
+        listed = cloud.run("ansible-inventory", "--list", "-e", "neuron_connect_to=public")
+        assert f'"{public}"' in json.dumps(json.loads(listed.stdout)["_meta"]["hostvars"])
+        host = next(iter(json.loads(listed.stdout)["_meta"]["hostvars"].values()))
+        assert public in str(host["ansible_host"])
