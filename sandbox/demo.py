@@ -146,8 +146,16 @@ class Demo:
             "neuron_stack": self.stack["name"],
         }
         self.vars_file.write_text(yaml.safe_dump(variables))
+        # A fleet keeps its locks and wheels beside its inventory; the sandbox keeps them with what it removes.
+        kept = self.settings.state / "controller"
+        of_the_fleet = {
+            "neuron_stack": self.stack["name"],
+            "neuron_venv_lock_path": str(kept / "locks"),
+            "vllm_lock_path": str(kept / "locks"),
+            "vllm_wheel_path": str(kept / "wheels"),
+        }
         with self.settings.variables_file.open("a") as file:
-            yaml.safe_dump({"neuron_stack": self.stack["name"]}, file)
+            yaml.safe_dump(of_the_fleet, file)
 
     def environment(self) -> dict[str, str]:
         # Nothing of the person's own AWS settings, so that no request can go to a real account.
