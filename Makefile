@@ -53,6 +53,10 @@ test: env  ## Everything that proves the collection; what CI runs.
 test-fast: env  ## Lint, types and unit tests: no Docker, under two minutes.
 	@python -m tests.run --fast
 
+.PHONY: test-vm
+test-vm: env  ## The driver's role on a real kernel, in a virtual machine.
+	@python -m tests.run --part vm
+
 .PHONY: test-part
 test-part: env  ## One part of the proof: make test-part PART=unit.
 	@python -m tests.run --part $(PART)

@@ -57,12 +57,16 @@ FAST = [
     Part("mypy", "mypy plugins/plugin_utils sandbox tests"),
     Part("changelog", "antsibull-changelog lint"),
     Part("docs", f"antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck {COLLECTION}"),
-    Part("unit", "pytest tests/unit"),
+    Part("unit", "pytest tests/unit --cov=plugins --cov-report=term --cov-fail-under=90", minutes=15),
 ]
+# The demonstration removes its sandbox at the end, so it has one of its own.
+DEMO = "NEURONOPS_SANDBOX_NAME=neuronops-test-demo NEURONOPS_SANDBOX_SUBNET=10.208.1.0/24"
 BUILD = "tests/artifact.sh .build/{0} && tests/{0}.sh .build/{0}"
 # Long ones first, so that the two workers end at about the same time.
 SLOW = [
-    Part("fleet", "python -m sandbox.demo", minutes=30),
+    Part("demo", f"{DEMO} python -m sandbox.demo", minutes=30),
+    Part("vm", "pytest tests/vm", needs_sandbox=True, minutes=30),
+    Part("served", "pytest tests/served", minutes=40),
     *(
         Part(f"molecule-{scenario}", f"molecule test -s {scenario}", needs_sandbox=True, minutes=30)
         for scenario in ("vllm", "transformers_neuronx", "neuron_driver", "neuron_venv", "vllm_server", "default")
@@ -71,6 +75,7 @@ SLOW = [
         Part(f"core-{version}", f"tests/core.sh {version} {python}", needs_sandbox=True, minutes=15)
         for version, python in {"2.21": "3.13", "2.20": "3.12", "2.18": "3.11", "2.17": "3.11"}.items()
     ),
+    Part("launch", "pytest tests/fleet"),
     Part("installed", BUILD.format("installed"), needs_sandbox=True, minutes=20),
     Part("sanity", BUILD.format("sanity")),
     Part("galaxy_importer", BUILD.format("galaxy_importer")),
