@@ -142,7 +142,7 @@ def sandbox(environment: dict[str, str]) -> Iterator[None]:
     print("Starting the sandbox ...", flush=True)
     command = [sys.executable, "-m", "sandbox"]
     try:
-        subprocess.run([*command, "up", "--no-ec2"], cwd=CHECKOUT, env=environment, check=True)
+        subprocess.run([*command, "up", "--no-ec2", "--system", "debian11", "--system", "debian13"], cwd=CHECKOUT, env=environment, check=True)
         yield
     finally:
         subprocess.run([*command, "down"], cwd=CHECKOUT, env=environment, check=True)
