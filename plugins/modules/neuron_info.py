@@ -340,6 +340,7 @@ record:
 """
 
 import glob
+import os
 import platform
 
 from ansible.module_utils.basic import AnsibleModule
@@ -390,18 +391,17 @@ def main():
         supports_check_mode=True,
     )
 
-    def run(command):
-        status, output, error = module.run_command(command, handle_exceptions=False, environ_update={"LC_ALL": "C"})
-        return status, output, error
+    # Users other than root do not have modinfo on their PATH.
+    environment_of_commands = {"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"}
 
-    def run_if_there(command):
+    def run(command):
         try:
-            return run(command)
+            return module.run_command(command, handle_exceptions=False, environ_update=environment_of_commands)
         except OSError as error:
             return 127, "", str(error)
 
     try:
-        found = observe(run_if_there, module.params, platform.release())
+        found = observe(run, module.params, platform.release())
     except ValueError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **found)
