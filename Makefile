@@ -49,6 +49,10 @@ demo: env  ## The main job on this machine, with no AWS account: launch, install
 test: env  ## Everything that proves the collection; what CI runs.
 	@python -m tests.run
 
+.PHONY: test-all
+test-all: test  ## And what takes longer: the releases between the main ones, built and asked (two more, about 90 s of processor time each).
+	@NEURONOPS_CACHE="$(NEURONOPS_CACHE)" pytest tests/served --all -m between
+
 .PHONY: test-fast
 test-fast: env  ## Lint, types and unit tests: no Docker, under two minutes.
 	@python -m tests.run --fast

@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ def test_the_backends_modules_can_be_imported(host, manifest):
 
 
 def test_what_the_roles_before_installed_is_untouched(host):
-    installed = {name.lower(): facts["version"] for name, facts in host.pip.get_packages(f"{VENV}/bin/pip").items()}
+    listed = host.pip.get_packages(f"{VENV}/bin/pip").items()
+    installed = {re.sub("[-_.]+", "-", name).lower(): facts["version"] for name, facts in listed}
     for role in ("neuron_venv", "transformers_neuronx"):
         for name, version in manifest_of(host, role)["packages"].items():
             assert installed[name] == version, f"{name} is not what {role} installed"
@@ -61,10 +63,9 @@ def test_the_wheel_on_the_host_is_the_one_on_the_controller(host, manifest):
     assert (stored["sha256"], stored["version"], stored["commit"]) == (digest, EXPECTED, manifest["commit"])
 
 
-def test_one_host_built_and_nothing_is_left_of_it(host):
-    everything = host.backend.get_hosts()
-    assert set(everything) == {"vllm-one", "vllm-two"}
-    assert host.file("/opt/neuronops/build").exists is False or host.file("/opt/neuronops/build").listdir() == []
+def test_nothing_is_left_of_the_build(host):
+    build = host.file("/opt/neuronops/build")
+    assert not build.exists or build.listdir() == []
 
 
 def test_the_commit_is_recorded(manifest):

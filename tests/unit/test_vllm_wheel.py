@@ -1,0 +1,445 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A build takes what the stack says, leaves nothing behind, and what came out wrong is never installed.
+
+The build backend is a stand-in here that makes a wheel out of what the module gives it; tests/served has the real one.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from ansible_collections.neuronops.vllm.plugins.action import vllm_wheel as action
+from ansible_collections.neuronops.vllm.plugins.modules import vllm_wheel as module
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import stacks, wheel_store
+
+# What setup.py and setuptools do, as far as the module can tell: the version's suffix from the device, requirements
+# from the file, and every package that has an __init__.py.
+BACKEND = """
+import os, pathlib, subprocess, zipfile
+def build_wheel(folder):
+    device = os.environ.get("VLLM_TARGET_DEVICE", "cuda")
+    if pathlib.Path("asks-neuron-ls").exists():
+        subprocess.run(["neuron-ls"], check=True)
+        device = "neuron"
+    suffix = {"neuron": "neuron218", "cuda": "cu121"}.get(device, device)
+    base = os.environ["SETUPTOOLS_SCM_PRETEND_VERSION"]
+    version = base + ("." if "+" in base else "+") + suffix
+    needs = pathlib.Path("requirements/neuron.txt").read_text().split()
+    with zipfile.ZipFile(os.path.join(folder, f"vllm-{version}-py3-none-any.whl"), "w") as wheel:
+        lines = ["Metadata-Version: 2.1", "Name: vllm", "Version: " + version] + ["Requires-Dist: " + n for n in needs]
+        wheel.writestr(f"vllm-{version}.dist-info/METADATA", "\\n".join(lines) + "\\n")
+        for package in pathlib.Path("vllm").rglob("__init__.py"):
+            wheel.writestr(str(package), "")
+"""
+
+
+class Ended(Exception):  # noqa: N818 - it is no error
+    """What the module answered."""
+
+
+class FakeModule:
+    """The part of AnsibleModule that the module uses."""
+
+    parameters: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, argument_spec: dict[str, Any], **_options: Any) -> None:
+        defaults = {name: option.get("default") for name, option in argument_spec.items()}
+        self.params = {**defaults, **self.parameters}
+        assert set(self.params) == set(argument_spec)
+
+    def exit_json(self, **answer: Any) -> None:
+        raise Ended({"failed": False, **answer})
+
+    def fail_json(self, **answer: Any) -> None:
+        raise Ended({"failed": True, **answer})
+
+
+def git(folder: Path, *arguments: str) -> str:
+    names = {f"GIT_{who}_{what}": "a@b.invalid" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {**os.environ, **names, "GIT_CONFIG_GLOBAL": os.devnull}
+    command = ["git", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Path:
+    folder = tmp_path / "upstream"
+    (folder / "requirements").mkdir(parents=True)
+    (folder / "vllm" / "models").mkdir(parents=True)
+    (folder / "setup.py").touch()
+    (folder / "vllm" / "__init__.py").touch()
+    (folder / "vllm" / "models" / "llama.py").touch()
+    (folder / "requirements" / "neuron.txt").write_text("fastapi>=0.1 torch-neuronx>=2.5.0 neuronx-cc ray;extra=='ray'")
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "release")
+    git(folder, "tag", "v0.9.2")
+    return folder
+
+
+@pytest.fixture
+def parameters(tmp_path: Path, upstream: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the role gives the module, for an environment with the packages of the stack."""
+    stack = stacks.resolve("vllm-0.9.2", overrides={"vllm": {"commit": None}})
+    venv = tmp_path / "venv"
+    packages = venv / "lib" / "python3.11" / "site-packages"
+    for name in ("neuronx-cc", "torch"):
+        folder = packages / f"{name.replace('-', '_')}-{stack['python_packages'][name]}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").touch()
+        (folder / "RECORD").touch()
+    (venv / "bin").mkdir()
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    uv = tmp_path / "uv"
+    uv.write_text(
+        "#!/bin/sh\n"
+        'while [ "$1" != --target ]; do shift; done\n'
+        'mkdir -p "$2/setuptools" && : > "$2/setuptools/__init__.py"\n'
+        f'cp {tmp_path}/backend "$2/setuptools/build_meta.py"\n'
+    )
+    uv.chmod(0o755)
+    (tmp_path / "backend").write_text(BACKEND)
+    monkeypatch.setattr(module, "have_uv", lambda *_arguments: str(uv))
+    monkeypatch.setattr(module, "AnsibleModule", FakeModule)
+    return {
+        "path": "/unused",
+        "stack": stack,
+        "source": upstream.as_uri(),
+        "venv": str(venv),
+        "python_version": "3.11",
+        "architecture": "x86_64",
+        "build_path": str(tmp_path / "build"),
+        "sources": {},
+    }
+
+
+def run(parameters: dict[str, Any]) -> dict[str, Any]:
+    FakeModule.parameters = parameters
+    with pytest.raises(Ended) as ended:
+        module.main()
+    answer: dict[str, Any] = ended.value.args[0]
+    return answer
+
+
+def with_vllm(parameters: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(parameters)
+    changed["stack"]["vllm"].update(fields)
+    return changed
+
+
+def test_the_wheel_is_all_that_is_left_of_a_build(parameters: dict[str, Any], upstream: Path) -> None:
+    answer = run(parameters)
+    assert not answer["failed"], answer
+    assert answer["version"] == "0.9.2+neuron218"
+    assert answer["commit"] == git(upstream, "rev-parse", "HEAD")
+    assert answer["requirements"] == ["fastapi>=0.1"], "Neuron's packages and extras are not among them"
+    assert [path.name for path in Path(parameters["build_path"]).iterdir()] == ["vllm-0.9.2+neuron218-py3-none-any.whl"]
+    assert answer["sha256"] == module.sha256(answer["path"])
+    assert Path(answer["path"]).stat().st_mode & 0o777 == 0o644
+
+
+def test_what_a_killed_build_left_does_not_matter(parameters: dict[str, Any]) -> None:
+    left = Path(parameters["build_path"]) / "vllm" / "source" / ".git"
+    left.mkdir(parents=True)
+    (left / "HEAD").write_text("half")
+    assert not run(parameters)["failed"]
+
+
+def test_a_failed_build_leaves_nothing_and_shows_its_end(parameters: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "backend").write_text("def build_wheel(folder): raise SystemExit('the compiler ate it')")
+    answer = run(parameters)
+    assert answer["failed"]
+    assert "The build of vLLM 0.9.2 failed" in answer["msg"]
+    assert "the compiler ate it" in answer["msg"]
+    assert list(Path(parameters["build_path"]).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ("cuda", r"0.9.2+cu121, and not as 0.9.2+neuron218: it is for CUDA"),
+        ("empty", r"0.9.2+empty, and not as 0.9.2+neuron218: it is for another device"),
+    ],
+)
+def test_a_build_for_another_device_is_refused(parameters: dict[str, Any], device: str, says: str) -> None:
+    answer = run(with_vllm(parameters, build_environment={"VLLM_TARGET_DEVICE": device}))
+    assert answer["failed"]
+    assert says in answer["msg"]
+
+
+def test_a_build_beside_another_compiler_is_refused(parameters: dict[str, Any]) -> None:
+    answer = run(with_vllm(parameters, suffix="neuron217"))
+    assert "it is for another neuronx-cc than the stack's, whose suffix is neuron217" in answer["msg"]
+
+
+def test_a_release_that_asks_neuron_ls_gets_its_yes(parameters: dict[str, Any], upstream: Path) -> None:
+    (upstream / "asks-neuron-ls").touch()
+    git(upstream, "add", "-A")
+    git(upstream, "commit", "-q", "-m", "asks")
+    git(upstream, "tag", "-f", "v0.9.2")
+    without = run(with_vllm(parameters, build_environment={}))
+    assert without["failed"], "this machine has a neuron-ls, so the test proves nothing"
+    answer = run(with_vllm(parameters, build_environment={}, needs_neuron_ls=True))
+    assert answer["version"] == "0.9.2+neuron218", answer
+
+
+def test_a_branch_names_its_commit_in_the_version(parameters: dict[str, Any], upstream: Path) -> None:
+    head = git(upstream, "rev-parse", "HEAD")
+    answer = run(with_vllm(parameters, ref="main"))
+    assert answer["version"] == f"0.9.2+g{head[:9]}.neuron218"
+
+
+def test_an_archive_has_the_version_of_the_stack(parameters: dict[str, Any], upstream: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "vllm.tar.gz"
+    git(upstream, "archive", "--prefix=vllm-0.9.2/", "-o", str(archive), "v0.9.2")
+    answer = run({**parameters, "source": str(archive), "source_checksum": module.sha256(str(archive))})
+    assert (answer["version"], answer["commit"]) == ("0.9.2+neuron218", "")
+
+
+def test_a_folder_without_init_becomes_a_package_of_the_wheel(parameters: dict[str, Any]) -> None:
+    answer = run(with_vllm(parameters, packages_without_init=["vllm/models"]))
+    with zipfile.ZipFile(answer["path"]) as wheel:
+        assert "vllm/models/__init__.py" in wheel.namelist()
+
+
+@pytest.mark.parametrize(
+    ("fields", "lacks"),
+    [
+        ({"requirements_file": "requirements-neuron.txt"}, "requirements-neuron.txt"),
+        ({"packages_without_init": ["vllm/model_executor/models/neuron"]}, "vllm/model_executor/models/neuron"),
+    ],
+)
+def test_incomplete_sources_are_refused(parameters: dict[str, Any], fields: dict[str, Any], lacks: str) -> None:
+    assert f"The sources lack {lacks}." in run(with_vllm(parameters, **fields))["msg"]
+
+
+def test_an_environment_without_the_compiler_is_refused(parameters: dict[str, Any]) -> None:
+    parameters["stack"]["python_packages"]["neuronx-cc"] = "2.17.194.0"
+    answer = run(parameters)
+    assert "has neuronx-cc 2.18.121.0 in place of 2.17.194.0" in answer["msg"]
+    assert not Path(parameters["build_path"]).exists()
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(parameters: dict[str, Any]) -> None:
+    answer = run({**parameters, "disk_needed": 10**9})
+    assert "MB free, and the build needs 1000000000 MB" in answer["msg"]
+    assert not Path(parameters["build_path"]).exists()
+
+
+def test_a_file_from_a_url_needs_its_checksum(parameters: dict[str, Any]) -> None:
+    answer = run({**parameters, "source": "https://mirror.example/vllm.tar.gz"})
+    assert "vllm_source_checksum must be its SHA-256" in answer["msg"]
+
+
+def test_a_file_from_a_url_is_compared(
+    parameters: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "downloaded").write_text("something else")
+    monkeypatch.setattr(module, "fetch_file", lambda *_arguments, **_options: str(tmp_path / "downloaded"))
+    answer = run({**parameters, "source": "https://mirror.example/vllm.tar.gz", "source_checksum": "0" * 64})
+    assert "is not the file with the SHA-256 in vllm_source_checksum" in answer["msg"]
+
+
+class Host(action.ActionModule):  # type: ignore[misc]  # ansible has no types
+    """The action on the controller, with a host whose module answers as told."""
+
+    def __init__(self, name: str, answers: Any, folder: Path) -> None:
+        self.name, self.answers, self.folder, self.calls = name, answers, folder, 0
+        self._connection = self
+
+    def fetch_file(self, remote: str, local: str) -> None:
+        Path(local).write_bytes(Path(remote).read_bytes())
+
+    def _execute_module(self, module_name: str = "", module_args: Any = None, **_rest: Any) -> dict[str, Any]:
+        if module_name.endswith(".file"):
+            Path(module_args["path"]).unlink()
+            return {}
+        self.calls += 1
+        self.sent = module_args
+        answer: dict[str, Any] = self.answers(self)
+        return answer
+
+    def go(self, arguments: dict[str, Any], check: bool = False) -> dict[str, Any]:
+        self._task = type("Task", (), {"args": arguments, "check_mode": check, "async_val": 0, "diff": False})
+        answer: dict[str, Any] = self.run(task_vars={"inventory_hostname": self.name})
+        return answer
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> dict[str, Any]:
+    return {
+        "path": str(tmp_path / "store"),
+        "stack": stacks.resolve("vllm-0.9.2"),
+        "venv": "/opt/venv",
+        "python_version": "3.11",
+        "architecture": "x86_64",
+    }
+
+
+@pytest.fixture(autouse=True)
+def plain_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base class's own start needs a whole Ansible around it."""
+    monkeypatch.setattr(action.ActionBase, "run", lambda *_arguments, **_options: {})
+
+
+def builds(host: Host) -> dict[str, Any]:
+    """Answer as the module does when it has built."""
+    time.sleep(0.2)
+    wheel = host.folder / "vllm-0.9.2+neuron218-py3-none-any.whl"
+    wheel.write_text("the wheel")
+    facts = {"sha256": module.sha256(str(wheel)), "version": "0.9.2+neuron218", "commit": "c" * 40, "requirements": []}
+    return {"changed": True, "path": str(wheel), **facts}
+
+
+def fails(_host: Host) -> dict[str, Any]:
+    time.sleep(0.2)
+    return {"failed": True, "msg": "git is out"}
+
+
+def all_at_once(hosts: list[Host], arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    answers: dict[str, dict[str, Any]] = {}
+    threads = [
+        threading.Thread(target=lambda host=host: answers.update({host.name: host.go(arguments)})) for host in hosts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [answers[host.name] for host in hosts]
+
+
+def make_hosts(tmp_path: Path, answers: Any, count: int = 4) -> list[Host]:
+    folders = [tmp_path / f"host{number}" for number in range(count)]
+    for folder in folders:
+        folder.mkdir()
+    return [Host(folder.name, answers, folder) for folder in folders]
+
+
+def test_one_host_builds_and_all_have_the_same_wheel(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    hosts = make_hosts(tmp_path, builds)
+    answers = all_at_once(hosts, arguments)
+    assert [host.calls for host in hosts].count(1) == 1 == sum(host.calls for host in hosts)
+    assert len({answer["sha256"] for answer in answers}) == 1
+    assert [answer["built"] for answer in answers].count(True) == 1
+    assert [answer["changed"] for answer in answers] == [answer["built"] for answer in answers]
+    assert not any(folder.iterdir() for folder in tmp_path.glob("host*") if any(folder.iterdir())), (
+        "left on the builder"
+    )
+
+
+def test_a_second_run_builds_nothing(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    host = make_hosts(tmp_path, builds, 1)[0]
+    first, second = host.go(arguments), host.go(arguments)
+    assert (host.calls, second["changed"], second["built"]) == (1, False, False)
+    assert second["sha256"] == first["sha256"]
+
+
+def test_all_hosts_hear_why_the_one_failed_and_the_next_run_tries_again(
+    tmp_path: Path, arguments: dict[str, Any]
+) -> None:
+    hosts = make_hosts(tmp_path, fails)
+    answers = all_at_once(hosts, arguments)
+    assert sum(host.calls for host in hosts) == 1
+    assert all(answer["failed"] and "git is out" in answer["msg"] for answer in answers)
+    hosts[0].answers = builds
+    assert hosts[0].go(arguments)["built"]
+
+
+def test_a_check_run_builds_nothing(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    host = make_hosts(tmp_path, builds, 1)[0]
+    answer = host.go(arguments, check=True)
+    assert (answer["changed"], answer["wheel"], host.calls) == (True, "", 0)
+    assert not Path(arguments["path"]).exists()
+    host.go(arguments)
+    assert host.go(arguments, check=True)["changed"] is False
+
+
+def test_a_damaged_wheel_is_built_anew(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    host = make_hosts(tmp_path, builds, 1)[0]
+    answer = host.go(arguments)
+    (Path(answer["directory"]) / answer["wheel"]).write_text("cut off")
+    assert host.go(arguments)["built"]
+    assert host.calls == 2
+
+
+def test_a_wheel_damaged_on_its_way_is_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    host = make_hosts(tmp_path, lambda host: {**builds(host), "sha256": "0" * 64}, 1)[0]
+    answer = host.go(arguments)
+    assert answer["failed"]
+    assert "damaged on its way" in answer["msg"]
+
+
+def test_a_mirror_is_asked_before_anything_is_built(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    builder, other = make_hosts(tmp_path, builds, 2)
+    mirror = tmp_path / "mirror"
+    builder.go({**arguments, "mirror": str(mirror), "mirror_write": True})
+    answer = other.go({**arguments, "mirror": str(mirror), "path": str(tmp_path / "another controller")})
+    assert (other.calls, answer["built"], answer["changed"]) == (0, False, True)
+    assert answer["version"] == "0.9.2+neuron218"
+
+
+def test_a_broken_mirror_is_an_error_and_not_a_build(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    builder, other = make_hosts(tmp_path, builds, 2)
+    mirror = tmp_path / "mirror"
+    builder.go({**arguments, "mirror": str(mirror), "mirror_write": True})
+    next(mirror.glob("*/*.whl")).write_text("cut off")
+    answer = other.go({**arguments, "mirror": str(mirror), "path": str(tmp_path / "another controller")})
+    assert answer["failed"]
+    assert "is missing or is not what its manifest says" in answer["msg"]
+    assert other.calls == 0
+
+
+def test_a_build_for_another_platform_knows_the_commit_of_the_first(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    host = make_hosts(tmp_path, builds, 1)[0]
+    host.go(arguments)
+    assert host.sent["locked_commit"] == ""
+    host.go({**arguments, "python_version": "3.10"})
+    assert host.sent["locked_commit"] == "c" * 40
+    host.go({**arguments, "source": "https://mirror.example/vllm.git"})
+    assert host.sent["locked_commit"] == "", "another repository has tags of its own"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"python_version": "3.10"},
+        {"architecture": "aarch64"},
+        {"source": "https://mirror.example/vllm.git"},
+        {"source_checksum": "1" * 64},
+        {"stack": stacks.resolve("vllm-0.7.3")},
+        {"stack": stacks.resolve("vllm-0.9.2", overrides={"python_packages": {"neuronx-cc": "2.17.194.0"}})},
+    ],
+)
+def test_what_decides_on_the_wheel_decides_on_its_folder(arguments: dict[str, Any], change: dict[str, Any]) -> None:
+    assert action.folder_name({**arguments, **change}) != action.folder_name(arguments)
+
+
+def test_what_does_not_decide_on_the_wheel_does_not(arguments: dict[str, Any]) -> None:
+    other = stacks.resolve("vllm-0.9.2", overrides={"host_packages": {"aws-neuronx-tools": "2.24.0.0"}})
+    same = {"stack": other, "source": "https://me:secret@github.com/vllm-project/vllm.git", "venv": "/srv/venv"}
+    assert action.folder_name({**arguments, **same}) == action.folder_name(arguments)
+
+
+def test_missing_arguments_are_named(tmp_path: Path) -> None:
+    answer = Host("one", builds, tmp_path).go({"path": "/srv/wheels"})
+    assert answer["msg"] == "missing required arguments: architecture, python_version, stack, venv"
+
+
+def test_the_manifest_says_where_the_wheel_comes_from(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    host = make_hosts(tmp_path, builds, 1)[0]
+    answer = host.go({**arguments, "source": "https://me:secret@mirror.example/vllm.git"})
+    manifest = json.loads((Path(answer["directory"]) / wheel_store.MANIFEST).read_text())
+    assert manifest["source"] == "https://mirror.example/vllm.git"
+    assert (manifest["ref"], manifest["commit"]) == ("v0.9.2", "c" * 40)
