@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whoever ends a run, what it started ends too: a run over its time is ended by SIGTERM, which alone skips all clean-up."""
+"""A run over its time is ended by SIGTERM, which by itself would skip all clean-up and leave a server behind."""
 
 from __future__ import annotations
 
