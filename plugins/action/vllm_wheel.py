@@ -17,7 +17,6 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import is_local, kind, shown
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import requirement
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.wheel_store import Mirror, StoreError, read, write
@@ -61,7 +60,7 @@ def locked_commit(store: Path, arguments: dict[str, Any]) -> str:
 
 @contextmanager
 def turn(folder: Path) -> Iterator[dict[str, Any]]:
-    """Wait until no other host, of this run or another, is busy with this wheel; the dictionary is kept for the next."""
+    """Wait until no other host, of this run or another, is busy with this wheel; the next one has the dictionary too."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.turn").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -12,8 +12,8 @@ version_added: 0.1.0
 short_description: Build vLLM for AWS Neuron from source, once for all hosts of a platform
 description:
   - Returns a wheel of vLLM that was built for Neuron, kept on the controller with its hash and a manifest.
-  - The first host of a platform (stack, Python version, architecture) builds; all other hosts of the run wait for it, and
-    every later run takes the wheel that is there while what went into it is the same.
+  - The first host of a platform (stack, Python version, architecture) builds; all other hosts of the run wait for it,
+    and every later run takes the wheel that is there while what went into it is the same.
   - The build changes nothing of the environment whose interpreter it uses. Its tools are installed into the build's own
     folder, which is removed in the end, and made anew when an earlier build was killed.
   - A host without a Neuron device can build every release.
@@ -41,8 +41,8 @@ options:
     required: true
   source:
     description:
-      - A git repository, or a file with the sources (C(.tar.gz) and the like, C(.zip), C(.bundle)), on the controller or at a
-        URL that the host can reach.
+      - A git repository, or a file with the sources (C(.tar.gz) and the like, C(.zip), C(.bundle)), on the controller or
+        at a URL that the host can reach.
     type: str
     default: https://github.com/vllm-project/vllm.git
   source_checksum:
@@ -224,8 +224,8 @@ def check_disk(path, needed):
     free = shutil.disk_usage(there).free // 1000000
     if free < needed:
         raise BuildError(
-            "%s has %d MB free, and the build needs %d MB. Nothing was changed. Free some, or set vllm_build_path to a folder "
-            "on a larger disk." % (there, free, needed)
+            "%s has %d MB free, and the build needs %d MB. Nothing was changed. Free some, or set vllm_build_path "
+            "to a folder on a larger disk." % (there, free, needed)
         )
 
 
@@ -327,7 +327,9 @@ def device(version, suffix):
     if "neuron" in local:
         return "it is for another neuronx-cc than the stack's, whose suffix is %s" % suffix
     if not local or local.startswith("cu"):
-        return "it is for CUDA, as setup.py did not recognise Neuron; see build_environment and needs_neuron_ls of the stack"
+        return (
+            "it is for CUDA, as setup.py did not recognise Neuron; see the stack's build_environment, needs_neuron_ls"
+        )
     return "it is for another device, as setup.py did not recognise Neuron; see build_environment of the stack"
 
 
@@ -362,8 +364,10 @@ def main():
             disk_needed=dict(type="int", default=500),
             **ARGUMENTS,
         ),
-        supports_check_mode=False,
+        supports_check_mode=True,
     )
+    if module.check_mode:
+        module.exit_json(changed=True)
     stack, build_path = module.params["stack"], module.params["build_path"]
     folder = os.path.join(build_path, "vllm")
     result = {}

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where built wheels are kept: a folder of the controller, and a mirror that is a folder, an HTTP(S) server or S3.
 
-Each wheel has a folder of its own with a manifest, which is written last and holds the wheel's hash. So a folder without a
-manifest holds nothing, and a file that is not what the manifest says is never used.
+Each wheel has a folder of its own with a manifest, which is written last and holds the wheel's hash. So a folder without
+a manifest holds nothing, and a file that is not what the manifest says is never used.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Mirror:
             raise StoreError(f"{self.place}/{name}/{MANIFEST} is damaged: {error}. Remove it there.") from error
         if content is None or hashlib.sha256(content).hexdigest() != manifest.get("sha256"):
             raise StoreError(
-                f"{self.place}/{name}/{manifest['wheel']} is missing or is not what its manifest says. Nothing was installed; "
-                "remove the folder there, and it is built anew."
+                f"{self.place}/{name}/{manifest['wheel']} is missing or is not what its manifest says. Nothing was "
+                "installed; remove the folder there, and it is built anew."
             )
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("wb", dir=folder, prefix=".", delete=False) as file:
