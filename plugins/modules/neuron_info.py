@@ -13,8 +13,8 @@ version_added: 0.1.0
 short_description: Observe the AWS Neuron hardware, driver, packages, environments and services of a host
 description:
   - Looks at everything that the roles of this collection depend on, in one process, and changes nothing.
-  - Tells apart what is B(installed) (the package), what is B(built) for the running kernel (the module on disk) and what
-    is B(loaded) (the module in the kernel), three things that C(modinfo) or C(apt) alone confuse.
+  - Tells apart what is B(installed) (the package), what is B(built) for the running kernel (the module on disk) and
+    what is B(loaded) (the module in the kernel), three things that C(modinfo) or C(apt) alone confuse.
   - Needs no driver to recognise the hardware, and no root; without root it sees only the caller's own processes in
     RV(driver.in_use_by) and RV(services[].executable_real_path), and may not read the kernel log.
 options:
@@ -37,7 +37,8 @@ options:
     default: []
   repository:
     description:
-      - The package repository to compare the host's set-up with; see M(neuronops.vllm.neuron_repository), which makes it so.
+      - The package repository to compare the host's set-up with.
+      - M(neuronops.vllm.neuron_repository) makes it so.
     type: dict
     suboptions:
       manager:
@@ -156,7 +157,7 @@ driver:
   type: dict
   contains:
     installed:
-      description: Version of the installed package, or of the module on disk where no package brought it; null for none.
+      description: Version of the installed package, or of the module on disk where there is no package; null for none.
       type: str
       sample: 2.21.37.0
     built_for_kernel:
@@ -266,7 +267,7 @@ environments:
       description: Its interpreter, with C(executable), C(version), C(works) and C(problem).
       type: dict
     packages:
-      description: Versions of the installed Python packages by normalised name; C(vllm) among them is the build of vLLM.
+      description: Versions of the installed Python packages by normalised name; that of C(vllm) names its build.
       type: dict
       sample: {torch: 2.5.1, vllm: 0.9.2+neuron218}
     damaged:
@@ -305,14 +306,14 @@ services:
       type: int
     executable_real_path:
       description:
-        - What the main process really runs, or null; for Python the interpreter of the environment whose libraries it has
-          mapped, whatever the link it was started by leads to now.
+        - What the main process really runs, or null; for Python the interpreter of the environment whose libraries it
+          has mapped, whatever the link it was started by leads to now.
       type: str
       sample: /opt/neuronops/releases/vllm-0.9.2-0a1b2c3d/bin/python
     configuration:
       description:
-        - The hash of its configuration that the main process was started with, or null; the roles of this collection put
-          it into the environment of what they start, to tell what runs from what should run.
+        - The hash of its configuration that the main process was started with, or null; the roles of this collection
+          put it into the environment of what they start, to tell what runs from what should run.
       type: str
 files:
   description: SHA-256 of the files asked for, by path; null for a file that is not there or cannot be read.
@@ -331,7 +332,7 @@ repository:
       type: list
       elements: str
     key:
-      description: The key that signs it, with C(fingerprint), C(user_ids), C(expires), C(expired), C(expires_soon), C(revoked).
+      description: The key that signs it, as M(neuronops.vllm.neuron_repository) returns it; null without one.
       type: dict
 record:
   description: What role C(neuron_driver) wrote down of its own work on this host, or null.
@@ -344,7 +345,6 @@ import os
 import platform
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.neuronops.vllm.plugins.module_utils import environment, host, repository
 
 
@@ -372,8 +372,7 @@ def observe(run, options, release, root="/"):
 def _expanded(paths):
     for path in paths:
         matches = sorted(glob.glob(path)) if glob.has_magic(path) else [path]
-        for match in matches:
-            yield match
+        yield from matches
 
 
 def main():

@@ -223,8 +223,10 @@ def main():
             refresh=dict(type="bool", default=False),
             **ARGUMENTS,
         ),
-        supports_check_mode=False,
+        supports_check_mode=True,
     )
+    if module.check_mode:
+        module.exit_json(changed=True, lock="", packages={})
     sources = module.params["sources"]
     try:
         uv = have_uv(module.params["uv_requirement"], module.params["tools_path"], module.params["python"], sources)

@@ -141,7 +141,7 @@ class Environment:
         self.log = os.path.join(self.own, module.params["name"] + ".log")
         self.sources = module.params["sources"]
         self.uv = None
-        cache = os.environ.get("UV_CACHE_DIR") or os.path.expanduser("~/.cache/uv")
+        cache = os.environ.get("UV_CACHE_DIR") or os.path.join(os.environ.get("HOME") or "/root", ".cache", "uv")
         if os.path.isdir(cache) and os.path.isdir(self.path) and os.stat(cache).st_dev != os.stat(self.path).st_dev:
             # uv would try to link across file systems, and warn.
             os.environ["UV_LINK_MODE"] = "copy"

@@ -225,7 +225,7 @@ class _Plan:
         fact, versions = SYSTEMS.get(name, ("distribution_version", []))
         if str(self.facts.get(fact)) in versions:
             return None
-        supported = "; ".join(f"{system} {', '.join(known)}" for system, (_, known) in SYSTEMS.items())
+        supported = "; ".join(f"{system} {', '.join(known)}" for system, (_fact, known) in SYSTEMS.items())
         supported = supported.replace("Amazon", "Amazon Linux")
         return f"the host runs {name} {self.facts.get(fact, '')}, and the role supports {supported}"
 

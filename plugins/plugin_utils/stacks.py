@@ -90,8 +90,9 @@ def refusal(version: str) -> str | None:
     return f"vLLM {version} cannot serve on AWS Neuron: {entry['reason']}. The nearest that works: {nearest}."
 
 
-def problems(entry: Mapping[str, Any], fields: Mapping[str, Any] = FIELDS, where: str = "") -> list[str]:
+def problems(entry: Mapping[str, Any], fields: Mapping[str, Any] | None = None, where: str = "") -> list[str]:
     """Say what keeps an entry from being complete: missing fields, unknown fields, wrong types."""
+    fields = FIELDS if fields is None else fields
     found = [f"{where}{name} is missing" for name in fields if name not in entry]
     for name, value in entry.items():
         if name not in fields:
