@@ -60,7 +60,7 @@ def locked_commit(store: Path, arguments: dict[str, Any]) -> str:
 
 @contextmanager
 def turn(folder: Path) -> Iterator[dict[str, Any]]:
-    """Wait until no other host, of this run or another, is busy with this wheel; the next one has the dictionary too."""
+    """Wait until no other host, of this run or another, is busy with this wheel; the next one has the dictionary."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.turn").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

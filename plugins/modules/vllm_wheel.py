@@ -41,8 +41,8 @@ options:
     required: true
   source:
     description:
-      - A git repository, or a file with the sources (C(.tar.gz) and the like, C(.zip), C(.bundle)), on the controller or
-        at a URL that the host can reach.
+      - A git repository, or a file with the sources (C(.tar.gz) and the like, C(.zip), C(.bundle)), on the controller
+        or at a URL that the host can reach.
     type: str
     default: https://github.com/vllm-project/vllm.git
   source_checksum:
@@ -328,7 +328,7 @@ def device(version, suffix):
         return "it is for another neuronx-cc than the stack's, whose suffix is %s" % suffix
     if not local or local.startswith("cu"):
         return (
-            "it is for CUDA, as setup.py did not recognise Neuron; see the stack's build_environment, needs_neuron_ls"
+            "it is for CUDA, as setup.py did not recognise Neuron; see the stack's build_environment"
         )
     return "it is for another device, as setup.py did not recognise Neuron; see build_environment of the stack"
 

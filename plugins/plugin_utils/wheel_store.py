@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where built wheels are kept: a folder of the controller, and a mirror that is a folder, an HTTP(S) server or S3.
 
-Each wheel has a folder of its own with a manifest, which is written last and holds the wheel's hash. So a folder without
-a manifest holds nothing, and a file that is not what the manifest says is never used.
+Each wheel has a folder of its own with a manifest, which is written last and holds the wheel's hash. So a folder
+without a manifest holds nothing, and a file that is not what the manifest says is never used.
 """
 
 from __future__ import annotations
