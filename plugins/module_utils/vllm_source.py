@@ -121,10 +121,11 @@ def checkout(source, ref, commit, folder, locked=""):
 
 
 def moved(source, ref, found, commit):
+    """Say that a ref is not the commit that it must be."""
     return (
-        "%s of %s is commit %s, and not %s as the stack or the last build has it: the tag was moved, or "
-        "this is another repository. Nothing was changed. If the new commit is right, set neuron_stack_overrides.vllm.commit to it."
-        % (ref, shown(source), found, commit)
+        "%s of %s is commit %s, and not %s as the stack or the last build has it: the tag was moved, or this is "
+        "another repository. Nothing was changed. If the new commit is right, set neuron_stack_overrides.vllm.commit "
+        "to it." % (ref, shown(source), found, commit)
     )
 
 
