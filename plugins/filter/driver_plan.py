@@ -25,8 +25,8 @@ options:
     required: true
   options:
     description: >-
-      The options C(stack), C(state), C(allow_downgrade) and C(hold) of the role, and C(files), the SHA-256 of each file that
-      it writes.
+      The options C(stack), C(state), C(allow_downgrade) and C(hold) of the role, and C(files), the SHA-256 of each file
+      that it writes.
     type: dict
     required: true
 """
@@ -40,9 +40,9 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    C(refusals), C(reboot) and C(problems) are lists of sentences; C(packages), C(outdated), C(hold), C(build) and C(files)
-    list what to install, take off, hold, build for and write; C(work), C(change) and C(load) say whether there is anything
-    to do.
+    C(refusals), C(reboot) and C(problems) are lists of sentences; C(packages), C(outdated), C(hold), C(build) and
+    C(files) list what to install, take off, hold, build for and write; C(work), C(change) and C(load) say whether there
+    is anything to do.
   type: dict
 """
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Observe a host's kernel, Neuron hardware, driver, packages and services, without changing anything.
 
-Files are read below `root`, so that the tests can lay out a host in a folder. Commands go through `run`, a function that
-takes an argument list and returns (exit status, standard output, standard error), and 127 for a missing program.
+Files are read below `root`, so that the tests can lay out a host in a folder. Commands go through `run`, a function
+that takes an argument list and returns (exit status, standard output, standard error), and 127 for a missing program.
 """
 
 from __future__ import annotations

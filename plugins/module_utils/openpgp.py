@@ -59,8 +59,8 @@ def armor(packets):
 def public_keys(data):
     """Return the public keys in a keyring or key file, armoured or not.
 
-    Each is a dict: fingerprint (upper case, no spaces), created and expires (seconds since 1970; expires is None when the
-    key has no end), revoked, user_ids, packets (the bytes of this key alone, binary).
+    Each is a dict: fingerprint (upper case, no spaces), created and expires (seconds since 1970; expires is None when
+    the key has no end), revoked, user_ids, packets (the bytes of this key alone, binary).
     Raises OpenPGPError when there is none.
     """
     keys = []

@@ -127,7 +127,7 @@ def describe(key, now, renew_days):
 
 
 def find_leftovers(wanted, root="/"):
-    """Find what other set-ups left, such as the commands of AWS's documentation with apt-key: {path: new content or None}.
+    """Find what other set-ups left, such as AWS's documented commands with apt-key: {path: new content or None}.
 
     apt refuses to work when two entries name one repository with different keys, and a key in trusted.gpg may sign for
     every repository.

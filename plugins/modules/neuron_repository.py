@@ -14,8 +14,8 @@ short_description: Set up the AWS Neuron package repository with a verified key
 description:
   - Fetches the key that signs the repository, compares its fingerprint before anything trusts it, and installs that key
     alone, for this repository alone.
-  - Fetches the key again when the installed copy has expired or is about to. AWS gave its key a new end in 2022 under the
-    same fingerprint, so that a copy that is "already there" may be the expired one.
+  - Fetches the key again when the installed copy has expired or is about to. AWS gave its key a new end in 2022 under
+    the same fingerprint, so that a copy that is "already there" may be the expired one.
   - Replaces what other set-ups left, such as C(apt-key) and C(neuron.list) from AWS's documentation, in the same step.
   - Nothing is changed when the key cannot be had, has another fingerprint, is revoked or has expired.
   - Needs neither C(gpg) nor C(apt-key) on the host.
@@ -95,7 +95,8 @@ reasons:
   type: list
   elements: str
 key:
-  description: The installed key, with C(fingerprint), C(user_ids), C(expires), C(expired), C(expires_soon) and C(revoked).
+  description: >-
+    The installed key, with C(fingerprint), C(user_ids), C(expires), C(expired), C(expires_soon) and C(revoked).
   returned: when there is one
   type: dict
 paths:
@@ -113,45 +114,45 @@ import urllib.error
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import ConnectionError as UrlError
 from ansible.module_utils.urls import SSLValidationError, open_url
-
 from ansible_collections.neuronops.vllm.plugins.module_utils import openpgp, repository
 
 LONGEST_KEY = 1 << 20  # bytes; AWS's has about 2 KB
 
 
-class Refused(Exception):
+class KeyRefusedError(Exception):
     """The key must not be trusted, or cannot be had."""
 
 
 def fetch(key):
     """Return the bytes of the key that option `key` names."""
     if not key:
-        raise Refused("no key is given; set `key` to its address")
+        raise KeyRefusedError("no key is given; set `key` to its address")
     if "-----BEGIN PGP" in key:
         return key.encode()
     try:
         return open_url(key, timeout=30).read(LONGEST_KEY)
     except (OSError, ValueError, UrlError, SSLValidationError, urllib.error.URLError) as error:
-        raise Refused("it cannot be fetched from {0}: {1}".format(key, error)) from error
+        raise KeyRefusedError("it cannot be fetched from {0}: {1}".format(key, error)) from error
 
 
 def verified(data, wanted, now):
-    """Return the one key with the wanted fingerprint, or raise Refused."""
+    """Return the one key with the wanted fingerprint, or raise KeyRefusedError."""
     try:
         keys = openpgp.public_keys(data)
     except openpgp.OpenPGPError as error:
-        raise Refused("what was fetched is no key: {0}".format(error)) from error
+        raise KeyRefusedError("what was fetched is no key: {0}".format(error)) from error
     match = next((key for key in keys if key["fingerprint"] == wanted), None)
     if match is None:
-        raise Refused(
-            "its fingerprint is {0} and should be {1}. Trust another one only after you have it from a second source".format(
+        raise KeyRefusedError(
+            "its fingerprint is {0} and should be {1}. "
+            "Trust another one only after you have it from a second source".format(
                 ", ".join(key["fingerprint"] for key in keys), wanted
             )
         )
     if match["revoked"]:
-        raise Refused("its owner has revoked it")
+        raise KeyRefusedError("its owner has revoked it")
     if match["expires"] and match["expires"] <= now:
-        raise Refused(
+        raise KeyRefusedError(
             "it expired on {0}, and so has the copy on the server. A renewed one has the same fingerprint: "
             "give its address".format(time.strftime("%Y-%m-%d", time.gmtime(match["expires"])))
         )
@@ -183,13 +184,12 @@ def present(module, wanted, place):
     if difference["key_needed"]:
         try:
             key = verified(fetch(module.params["key"]), repository.fingerprint(wanted["fingerprint"]), now)
-        except Refused as refusal:
+        except KeyRefusedError as refusal:
             still_good = difference["key"] and not difference["key"]["expired"] and not difference["key"]["revoked"]
             if not still_good:
                 module.fail_json(
-                    msg="The key of the Neuron repository {0} is not to be trusted, and nothing was changed: {1}.".format(
-                        wanted["url"], refusal
-                    ),
+                    msg="The key of the Neuron repository {0} is not to be trusted, "
+                    "and nothing was changed: {1}.".format(wanted["url"], refusal),
                     **report(difference, {}),
                 )
             module.warn(

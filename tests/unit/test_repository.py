@@ -169,12 +169,12 @@ def test_a_short_key_id_is_no_fingerprint(tmp_path: Path) -> None:
     ],
 )
 def test_a_key_that_must_not_be_trusted_is_refused(key: str, reason: str) -> None:
-    with pytest.raises(neuron_repository.Refused, match=reason):
+    with pytest.raises(neuron_repository.KeyRefusedError, match=reason):
         neuron_repository.verified((KEYS / key).read_bytes(), NEURON, NOW)
 
 
 def test_a_revoked_key_is_refused() -> None:
-    with pytest.raises(neuron_repository.Refused, match="revoked"):
+    with pytest.raises(neuron_repository.KeyRefusedError, match="revoked"):
         neuron_repository.verified((KEYS / "revoked.asc").read_bytes(), OTHER, NOW)
 
 
@@ -187,5 +187,5 @@ def test_the_key_can_be_given_as_text_or_as_a_file() -> None:
     text = (KEYS / "renewed.asc").read_text()
     assert neuron_repository.fetch(text) == text.encode()
     assert neuron_repository.fetch((KEYS / "renewed.gpg").as_uri()) == (KEYS / "renewed.gpg").read_bytes()
-    with pytest.raises(neuron_repository.Refused, match="cannot be fetched"):
+    with pytest.raises(neuron_repository.KeyRefusedError, match="cannot be fetched"):
         neuron_repository.fetch("file:///nowhere/at.all")
