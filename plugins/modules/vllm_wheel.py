@@ -327,9 +327,7 @@ def device(version, suffix):
     if "neuron" in local:
         return "it is for another neuronx-cc than the stack's, whose suffix is %s" % suffix
     if not local or local.startswith("cu"):
-        return (
-            "it is for CUDA, as setup.py did not recognise Neuron; see the stack's build_environment"
-        )
+        return "it is for CUDA, as setup.py did not recognise Neuron; see the stack's build_environment"
     return "it is for another device, as setup.py did not recognise Neuron; see build_environment of the stack"
 
 

@@ -51,6 +51,7 @@ class FakeModule:
     """The part of AnsibleModule that the module uses."""
 
     parameters: ClassVar[dict[str, Any]] = {}
+    check_mode = False
 
     def __init__(self, argument_spec: dict[str, Any], **_options: Any) -> None:
         defaults = {name: option.get("default") for name, option in argument_spec.items()}
