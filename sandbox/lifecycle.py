@@ -8,6 +8,7 @@ import fcntl
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 
 import yaml
@@ -33,8 +34,14 @@ def up(settings: Settings, ec2_too: bool = True, systems: list[str] | None = Non
             hardware.write(settings.state / "hardware", instance_type)
         (settings.cache / "pip").mkdir(exist_ok=True)
         (settings.cache / "uv").mkdir(exist_ok=True)
-        _make_repositories(settings)
-        for system in [image.DEFAULT_SYSTEM, *(systems or [])]:
+        wanted = list(dict.fromkeys([image.DEFAULT_SYSTEM, *(systems or [])]))
+        # The first time, both take a while: one mostly waits for the network, the other computes.
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            bases = [pool.submit(image.ensure_base, system, settings.cache) for system in wanted]
+            _make_repositories(settings)
+            for base in bases:
+                base.result()
+        for system in wanted:
             image.ensure(settings, system)
         hosts.start_repositories(settings, image.ensure(settings, "git"))
         if ec2_too:

