@@ -37,6 +37,7 @@ FIELDS: dict[str, Any] = {
         "ref": str,
         "commit": (str, type(None)),
         "requirements_file": str,
+        "unlisted_requirements": list,
         "build_requirements": list,
         "packages_without_init": list,
         "backend_modules": list,
