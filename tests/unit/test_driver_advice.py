@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When packages cannot be changed, the message names the cause: on outputs of apt recorded in the sandbox's containers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jinja2
+import pytest
+
+TEMPLATE = Path(__file__).resolve().parents[2] / "roles/neuron_driver/templates/advice.j2"
+COMMAND = (
+    '\'/usr/bin/apt-get -y -o "Dpkg::Options::=--force-confdef" -o DPkg::Lock::Timeout=2 install '
+    "'linux-headers-6.8.0-1021-aws=6.8' 'aws-neuronx-dkms=2.21.37.0'' failed: E: "
+)
+
+
+def advice(said: str) -> str:
+    # The expressions are Ansible's; the three that are its own are these.
+    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, autoescape=False)  # noqa: S701
+    environment.tests["search"] = lambda text, pattern: re.search(pattern, text) is not None
+    environment.filters["regex_findall"] = lambda text, pattern: re.findall(pattern, text)
+    return environment.from_string(TEMPLATE.read_text()).render(
+        __neuron_driver_said=said,
+        _neuron_driver_url="https://apt.repos.neuron.amazonaws.com",
+        _neuron_driver_repository={"suite": "jammy"},
+        inventory_hostname="trn-7",
+        neuron_driver_lock_timeout=600,
+        neuron_driver_repository_key_fingerprint="00FA 2C10",
+        neuron_driver_stack={"host_packages": {"aws-neuronx-dkms": "2.21.37.0"}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "No package matching 'linux-headers-6.8.0-1021-aws' is available",
+            "The headers of kernel 6.8.0-1021-aws are not",
+        ),
+        ("No package matching 'aws-neuronx-dkms' is available", "has no such version for jammy"),
+        ("no available installation candidate for aws-neuronx-dkms=2.21.37.0*", "has no such version for jammy"),
+        (
+            f"{COMMAND}Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend)",
+            "Another program has held",
+        ),
+        ("Failed to lock apt for exclusive operation", "Another program has held"),
+        (f"{COMMAND}Sub-process /usr/bin/dpkg returned an error code (1)\nNo space left on device", "is full"),
+        (
+            "Failed to update apt cache after 5 retries: \nE: GPG error: https://apt.repos.neuron.amazonaws.com "
+            "bookworm InRelease: The following signatures were invalid: EXPKEYSIG 5749CAD8646D9185",
+            "signed with an expired key",
+        ),
+        (
+            "Failed to update apt cache after 5 retries: \nW: GPG error: NO_PUBKEY 5749CAD8646D9185",
+            "not signed by the key",
+        ),
+        ("Failed to update apt cache after 5 retries: \nE: Could not resolve 'mirror.invalid'", "cannot be reached"),
+        (f"{COMMAND}Error! Bad return status for module build on kernel: 6.8.0 (x86_64)", "could not be built"),
+        (f"{COMMAND}something that nobody thought of", "A repeated run goes on"),
+    ],
+)
+def test_the_cause_is_named(said: str, expected: str) -> None:
+    text = advice(said)
+    assert "trn-7" in text
+    assert expected in text
