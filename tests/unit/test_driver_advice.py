@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When packages cannot be changed, the message names the cause: on outputs of apt recorded in the sandbox's containers."""
+"""When packages cannot be changed, the message names the cause: on outputs of apt as the sandbox's containers gave."""
 
 from __future__ import annotations
 
