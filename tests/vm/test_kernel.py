@@ -163,7 +163,7 @@ def test_without_root_the_same_is_seen(host: Host) -> None:
 
 def test_a_newer_kernel_is_prepared_and_the_reboot_reported(host: Host) -> None:
     newer, before = host.disk.newer_kernel, host.boot_id()
-    host.machine.run(f"DEBIAN_FRONTEND=noninteractive apt-get -q -y install linux-image-{newer}", seconds=600)
+    host.machine.run(f"DEBIAN_FRONTEND=noninteractive apt-get -q -y install linux-image-{newer}", seconds=1200)
     said = host.role()
     assert re.search(rf"reboot of machine is required: kernel\s+{newer}\s+is\s+installed", said), said[-3000:]
     found = host.info()
