@@ -107,6 +107,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+root:
+  description: Whether the module ran as root, and so saw the processes of all users.
+  returned: always
+  type: bool
 kernel:
   description: The kernel.
   returned: always
@@ -355,6 +359,7 @@ def observe(run, options, release, root="/"):
     packages = host.packages(run)
     difference = repository.compare(options["repository"], root) if options["repository"] else None
     return {
+        "root": os.geteuid() == 0,
         "kernel": kernel,
         "hardware": hardware,
         "driver": host.driver(run, packages, release, kernel["newest"], root),

@@ -39,8 +39,10 @@ def plan(host: Mapping[str, Any], facts: Mapping[str, Any], options: Mapping[str
 
     refusals        why the role must stop before any change (sentences; the other fields hold all the same)
     work            whether anything has to be installed, built, held or written
+    repository      whether the package repository has to be set up
     change          whether packages have to change
     packages        what to ask the package manager for in one transaction
+    brings          names of the packages that this brings and that were not there
     outdated        packages of the first generation to take off
     hold            packages to hold
     build           kernels that the installed driver has to be built for
@@ -84,8 +86,10 @@ class _Plan:
         return {
             "refusals": self.refusals(),
             "work": work,
+            "repository": self.repository_differs,
             "change": self.change,
             "packages": self.packages,
+            "brings": self.brings,
             "outdated": self.outdated,
             "hold": self.hold,
             "build": self.build,
@@ -185,6 +189,12 @@ class _Plan:
         return headers + (tools + pins if self.change else [])
 
     @property
+    def brings(self) -> list[str]:
+        headers = [spec for spec in self.packages if spec.startswith("linux-headers-")]
+        absent = [name for name in self.wanted if name not in self.host["packages"]]
+        return headers + (absent if self.change else [])
+
+    @property
     def files(self) -> list[str]:
         return sorted(path for path, digest in self.options["files"].items() if self.host["files"].get(path) != digest)
 
@@ -217,7 +227,9 @@ class _Plan:
         return ", ".join(f"{user['command']} (process {user['pid']})" for user in users)
 
     def refusals(self) -> list[str]:
-        refusals = [reason for reason in (self._unknown_system(), self._wrong_architecture()) if reason]
+        refusals = [
+            reason for reason in (self._unknown_system(), self._wrong_architecture(), self._not_root()) if reason
+        ]
         return refusals or [*self._wrong_kernels(), *self._downgrades()]
 
     def _unknown_system(self) -> str | None:
@@ -234,6 +246,9 @@ class _Plan:
         if architecture in ("x86_64", "amd64"):
             return None
         return f"the host is {architecture}, and AWS makes these packages and Neuron instances for x86_64 only"
+
+    def _not_root(self) -> str | None:
+        return None if self.host["root"] else "the role does not run as root; set become to true"
 
     def _wrong_kernels(self) -> list[str]:
         """A driver that the kernel cannot build leaves dpkg half done, so it is refused before the installation."""

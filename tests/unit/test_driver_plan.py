@@ -36,6 +36,7 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def bare(**changes: Any) -> dict[str, Any]:
     """What neuron_info returns for an inf2.xlarge with nothing of Neuron on it."""
     host = {
+        "root": True,
         "kernel": {"release": RUNNING, "headers": False, "newest": RUNNING, "newest_headers": False},
         "hardware": {"present": True, "devices": [{"address": "0000:00:1f.0", "family": "inf2", "device_id": "7264"}]},
         "driver": {
@@ -96,6 +97,7 @@ def test_a_bare_host_gets_everything_in_one_transaction() -> None:
         f"linux-headers-{RUNNING}",
         *(f"{name}={version}*" for name, version in WANTED.items()),
     ]
+    assert found["brings"] == [f"linux-headers-{RUNNING}", *WANTED]
     assert found["hold"] == list(WANTED)
     assert found["files"] == list(FILES)
     # The transaction builds the module.
@@ -106,8 +108,10 @@ def test_a_finished_host_is_left_alone() -> None:
     assert plan(done()) == {
         "refusals": [],
         "work": False,
+        "repository": False,
         "change": False,
         "packages": [],
+        "brings": [],
         "outdated": [],
         "hold": [],
         "build": [],
@@ -121,6 +125,12 @@ def test_a_finished_host_is_left_alone() -> None:
 def test_one_package_that_differs_changes_all_in_one_transaction() -> None:
     found = plan(done(packages=other_versions(runtime_lib="2.24.53.0-abc")))
     assert found["packages"] == [f"{name}={version}*" for name, version in WANTED.items()]
+
+
+def test_only_what_was_not_there_is_remembered_as_brought() -> None:
+    host = done(packages=other_versions(dkms="2.9.0.0"))
+    del host["packages"]["aws-neuronx-tools"]
+    assert plan(host)["brings"] == ["aws-neuronx-tools"]
 
 
 def test_a_package_that_is_half_installed_is_not_installed() -> None:
@@ -156,7 +166,7 @@ class TestState:
         )
         host["driver"]["loaded"] = "2.24.7.0"
         found = plan(host, state="present")
-        assert (found["refusals"], found["work"], found["hold"]) == ([], False, [])
+        assert (found["refusals"], found["work"], found["repository"], found["hold"]) == ([], False, False, [])
 
     def test_present_completes_what_is_not_complete(self) -> None:
         host = done()
@@ -199,6 +209,7 @@ class TestSystems:
             "gcc-c++",
             *(f"{name}-{version}*" for name, version in WANTED.items()),
         ]
+        assert found["brings"] == list(WANTED)
         assert found["hold"] == []
 
     @pytest.mark.parametrize(
@@ -316,6 +327,10 @@ class TestHold:
         assert plan(host)["hold"] == list(WANTED)
         host["packages"]["aws-neuronx-tools"]["held"] = False
         assert plan(host, hold=False)["hold"] == [name for name in WANTED if name != "aws-neuronx-tools"]
+
+
+def test_without_root_nothing_is_tried() -> None:
+    assert plan(bare(root=False))["refusals"] == ["the role does not run as root; set become to true"]
 
 
 def test_a_kernel_without_a_number_is_an_error() -> None:
