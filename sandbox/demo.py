@@ -102,7 +102,7 @@ class Demo:
             self.stack = stacks.resolve(stack)
         except stacks.StackError as error:
             raise SandboxError(f"NEURON_STACK: {error}") from None
-        self.log = settings.cache / "demo.log"
+        self.log = settings.cache / f"{settings.name}-demo.log"
 
     @property
     def system(self) -> str:
