@@ -50,7 +50,7 @@ test: env  ## Everything that proves the collection; what CI runs.
 	@python -m tests.run
 
 .PHONY: test-all
-test-all: test  ## And what takes longer: the releases between the main ones, built and asked (two more, about 90 s of processor time each).
+test-all: test  ## And what takes longer: the releases between the main ones, built and asked (two more, about 2 minutes of processor time each).
 	@NEURONOPS_CACHE="$(NEURONOPS_CACHE)" pytest tests/served --all -m between
 
 .PHONY: test-fast

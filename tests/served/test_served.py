@@ -32,7 +32,7 @@ from sandbox.repositories.build import build
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ["NEURONOPS_CACHE"])
 SERVED = [name for name, entry in stacks.load()["stacks"].items() if entry["evidence"] == "served"]
-# Each takes about 90 s of processor time, most of it for importing torch again and again.
+# Each takes about 2 minutes of processor time (`time pytest tests/served -k NAME`), most of it for importing torch.
 MAIN = ["vllm-0.9.2", "vllm-0.7.3", "vllm-0.6.4.post1", "vllm-0.4.2", "vllm-0.3.3"]
 # vLLM 0.4.2 serves 32 tokens in all, the prompt among them.
 PROMPTS = ["the world is", "my name is", "people say that water"]
