@@ -57,7 +57,7 @@ FAST = [
     Part("mypy", "mypy plugins/plugin_utils sandbox tests"),
     Part("changelog", "antsibull-changelog lint"),
     Part("docs", f"antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck {COLLECTION}"),
-    Part("unit", "pytest tests/unit --cov=plugins --cov-report=term --cov-fail-under=90", minutes=15),
+    Part("unit", "pytest tests/unit --cov=plugins --cov-report=term --cov-fail-under=90", minutes=20),
 ]
 # The demonstration removes its sandbox at the end, so it has one of its own.
 DEMO = "NEURONOPS_SANDBOX_NAME=neuronops-test-demo NEURONOPS_SANDBOX_SUBNET=10.208.1.0/24"
@@ -75,7 +75,7 @@ SLOW = [
         Part(f"core-{version}", f"tests/core.sh {version} {python}", needs_sandbox=True, minutes=15)
         for version, python in {"2.21": "3.13", "2.20": "3.12", "2.18": "3.11", "2.17": "3.11"}.items()
     ),
-    Part("launch", "pytest tests/fleet"),
+    Part("launch", "pytest tests/fleet", minutes=20),
     Part("installed", BUILD.format("installed"), needs_sandbox=True, minutes=20),
     Part("sanity", BUILD.format("sanity")),
     Part("galaxy_importer", BUILD.format("galaxy_importer")),
