@@ -144,6 +144,19 @@ def free_port() -> int:
         return port
 
 
+# vLLM 0.3.3 finds its own address by resolving a public name, and cannot be told it. Where no DNS answers, as on the
+# machines that test this, it gets a name that does.
+RESOLVES = """
+import socket
+
+class Socket(socket.socket):
+    def connect(self, address):
+        return super().connect(("127.0.0.1", address[1]) if address[0] == "dns.google" else address)
+
+socket.socket = Socket
+"""
+
+
 class ServedModel:
     """vLLM's API server as a process of its own, ended with the test."""
 
@@ -163,12 +176,17 @@ class ServedModel:
         ]
         command += ["--tensor-parallel-size", "2", "--max-num-seqs", "4", "--max-model-len", str(length)]
         command += ["--block-size", str(length)] if stack["server"]["block_size_is_context"] else []
+        variables = environment(work)
+        if stack["name"] == "vllm-0.3.3":
+            (work / "resolves").mkdir(exist_ok=True)
+            (work / "resolves" / "sitecustomize.py").write_text(RESOLVES)
+            variables["PYTHONPATH"] = str(work / "resolves")
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [*command, *stack["server"]["arguments"]],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment(work),
+                env=variables,
                 cwd=work / stack["name"],
                 start_new_session=True,
             )
