@@ -165,9 +165,8 @@ def test_a_newer_kernel_is_prepared_and_the_reboot_reported(host: Host) -> None:
     newer, before = host.disk.newer_kernel, host.boot_id()
     host.machine.run(f"DEBIAN_FRONTEND=noninteractive apt-get -q -y install linux-image-{newer}", seconds=1200)
     said = host.role()
-    assert re.search(rf"reboot of machine is required: kernel\s+{re.escape(newer)}\s+is\s+installed", said), said[
-        -3000:
-    ]
+    reason = rf"reboot of machine is required: kernel\s+{re.escape(newer)}\s+is\s+installed"
+    assert re.search(reason, said), said[-3000:]
     found = host.info()
     assert (found["kernel"]["release"], found["kernel"]["newest"]) == (host.disk.kernel, newer)
     assert found["driver"]["built_for_newest"]
