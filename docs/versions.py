@@ -39,9 +39,10 @@ HEAD = """<!-- Written by `make docs` from data/stacks.yml; change that file. --
 
 """
 
-ARCHIVES = """The sources that were served are those of vLLM's release archives. That of 0.3.3 lacks `requirements-neuron.txt` and
-`models/neuron/llama.py`, for which the sandbox has files of its own: so the test shows that everything around them works,
-and says nothing about these two. 0.3.3 also resolves a public name when it starts, and does not start without DNS.
+ARCHIVES = """The sources that were served are those of vLLM's release archives. That of 0.3.3 lacks
+`requirements-neuron.txt` and `models/neuron/llama.py`, for which the sandbox has files of its own: so the test shows
+that everything around them works, and says nothing about these two. 0.3.3 also resolves a public name when it starts,
+and does not start without DNS.
 """
 
 
