@@ -50,8 +50,8 @@ test: env  ## Everything that proves the collection; what CI runs.
 	@python -m tests.run
 
 .PHONY: test-all
-test-all: test  ## And what takes longer: the releases between the main ones, built and asked (two more, about 2 minutes of processor time each).
-	@NEURONOPS_CACHE="$(NEURONOPS_CACHE)" pytest tests/served --all -m between
+test-all: env  ## And what takes longer than people wait for on every change.
+	@python -m tests.run --all
 
 .PHONY: test-fast
 test-fast: env  ## Lint, types and unit tests: no Docker, under two minutes.

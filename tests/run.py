@@ -80,7 +80,8 @@ SLOW = [
     Part("sanity", BUILD.format("sanity")),
     Part("galaxy_importer", BUILD.format("galaxy_importer")),
 ]
-
+# What `make test` has no time for: `make test-all`.
+LONG = [Part("served-between", "pytest tests/served --all -m between", minutes=40)]
 
 NOT_RUN = 77  # a part's exit status when this machine lacks what it needs; its log says what
 
@@ -142,7 +143,12 @@ def sandbox(environment: dict[str, str]) -> Iterator[None]:
     print("Starting the sandbox ...", flush=True)
     command = [sys.executable, "-m", "sandbox"]
     try:
-        subprocess.run([*command, "up", "--no-ec2", "--system", "debian11", "--system", "debian13"], cwd=CHECKOUT, env=environment, check=True)
+        subprocess.run(
+            [*command, "up", "--no-ec2", "--system", "debian11", "--system", "debian13"],
+            cwd=CHECKOUT,
+            env=environment,
+            check=True,
+        )
         yield
     finally:
         subprocess.run([*command, "down"], cwd=CHECKOUT, env=environment, check=True)
@@ -158,11 +164,13 @@ def main() -> int:
     """Run what the arguments ask for and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--fast", action="store_true", help="only the parts that need no Docker")
-    parser.add_argument("--part", action="append", choices=[part.name for part in FAST + SLOW], help="only this part")
+    parser.add_argument("--all", action="store_true", help="the long parts as well")
+    known = {part.name: part for part in SLOW + FAST + LONG}
+    parser.add_argument("--part", action="append", choices=known, help="only this part")
     arguments = parser.parse_args()
-    parts = FAST if arguments.fast else SLOW + FAST
+    parts = FAST if arguments.fast else SLOW + FAST + (LONG if arguments.all else [])
     if arguments.part:
-        parts = [part for part in SLOW + FAST if part.name in arguments.part]
+        parts = [known[name] for name in arguments.part]
 
     start = time.monotonic()
     LOGS.mkdir(parents=True, exist_ok=True)
