@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import basic
+from ansible.module_utils.common import warnings
 
 
 @pytest.fixture
@@ -29,6 +30,8 @@ def run_module(
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode())
         monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
         monkeypatch.setattr("sys.stdin", io.StringIO())
+        # Ansible counts on a process for each module.
+        monkeypatch.setattr(warnings, "_global_warnings", type(warnings._global_warnings)())
         capsys.readouterr()
         with pytest.raises(SystemExit):
             module.main()
