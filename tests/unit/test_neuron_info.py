@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +301,53 @@ def test_files_are_hashed(tmp_path: Path) -> None:
     found = neuron_info.observe(Commands(), options, RUNNING, str(tmp_path))["files"]
     assert found["/etc/none"] is None
     assert found["/etc/profile.d/x.sh"] == hashlib.sha256(b"PATH=x\n").hexdigest()
+
+
+@pytest.fixture
+def info(tmp_path: Path, run_module: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run the module on a host below a folder, with programs that are in the folder's /bin alone."""
+    observe = neuron_info.observe
+    monkeypatch.setattr(neuron_info, "observe", lambda *arguments: observe(*arguments, str(tmp_path)))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return lambda **arguments: run_module(neuron_info, **arguments)
+
+
+def test_the_module_runs_the_hosts_programs_in_no_language(info: Any, tmp_path: Path) -> None:
+    write(tmp_path, "bin/dpkg-query", '#!/bin/sh\nprintf "aws-neuronx-%s\\t1.0\\tinstall ok installed\\n" "$LC_ALL"\n')
+    (tmp_path / "bin" / "dpkg-query").chmod(0o755)
+    write(tmp_path, "etc/mine", "x")
+    answer = info(files=["/etc/mine"], environments=[str(tmp_path / "none")])
+    assert (answer["failed"], answer["changed"]) == (False, False)
+    assert answer["packages"] == {"aws-neuronx-C": {"version": "1.0", "held": False, "state": "installed"}}
+    assert answer["files"] == {"/etc/mine": hashlib.sha256(b"x").hexdigest()}
+    assert answer["environments"][0]["exists"] is False
+    assert answer["kernel"]["release"] == platform.release()
+
+
+def test_a_check_run_sees_the_same(info: Any, tmp_path: Path) -> None:
+    add_device(tmp_path, "0000:00:1f.0", "0x7264")
+    seen, checked = info(), info(check=True)
+    assert checked["hardware"] == seen["hardware"]
+    assert checked["hardware"]["present"]
+
+
+def test_a_host_without_any_of_the_programs_is_no_failure(info: Any) -> None:
+    answer = info(services=["vllm.service"])
+    assert (answer["failed"], answer["packages"], answer["dpkg_interrupted"]) == (False, {}, False)
+    assert answer["services"][0]["load_state"] == "not-found"
+
+
+@pytest.mark.parametrize(
+    ("repository", "says"),
+    [
+        ({"suite": "jammy", "fingerprint": "7DC7A599"}, "'7DC7A599' is no fingerprint"),
+        ({"fingerprint": "0" * 40}, "manager is apt but all of the following are missing: suite"),
+    ],
+)
+def test_a_repository_that_cannot_be_is_refused(info: Any, repository: dict[str, str], says: str) -> None:
+    answer = info(repository={"manager": "apt", "url": "https://example.com", **repository})
+    assert answer["failed"]
+    assert says in answer["msg"]
 
 
 def test_everything_that_is_returned_is_documented(tmp_path: Path) -> None:

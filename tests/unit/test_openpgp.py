@@ -74,3 +74,81 @@ def test_gpg_says_the_same(file: Path, tmp_path: Path) -> None:
             primary = None
     found = openpgp.public_keys(file.read_bytes())
     assert [(key["fingerprint"], key["expires"], key["revoked"]) for key in found] == expected
+
+
+def packet(tag: int, body: bytes) -> bytes:
+    """A packet of the newer format, with its length in one, two or five bytes."""
+    if len(body) < 192:
+        length = bytes([len(body)])
+    elif len(body) < 8384:
+        length = bytes([((len(body) - 192) >> 8) + 192, (len(body) - 192) & 0xFF])
+    else:
+        length = b"\xff" + len(body).to_bytes(4, "big")
+    return bytes([0xC0 | tag]) + length + body
+
+
+PUBLIC_KEY, SIGNATURE, USER_ID = 6, 2, 13
+BODY = b"\x04" + (1_600_000_000).to_bytes(4, "big") + b"\x01 numbers of the key"
+
+
+@pytest.mark.parametrize("length", [0, 191, 192, 8383, 8384, 70000])
+def test_packets_of_every_length_are_read(length: int) -> None:
+    keyring = packet(PUBLIC_KEY, BODY) + packet(USER_ID, b"x" * length) + packet(USER_ID, b"last")
+    (key,) = openpgp.public_keys(keyring)
+    assert key["user_ids"] == ["x" * length, "last"]
+    assert (key["packets"], key["created"], key["expires"]) == (keyring, 1_600_000_000, None)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (packet(USER_ID, b"somebody") + packet(PUBLIC_KEY, BODY), "it does not start with a public key"),
+        (packet(PUBLIC_KEY, b"\x03" + BODY[1:]), "only keys of version 4 can be read"),
+        (packet(PUBLIC_KEY, BODY)[:-1], "it is cut off"),
+        (packet(PUBLIC_KEY, BODY)[:1], "it is damaged or cut off"),
+        (b"\xc6\xff\x00", "it is damaged or cut off"),
+        (b"\xc6\xe1\x00", "it uses partial packets"),
+        (b"\x9b" + BODY, "it is damaged or cut off"),
+        (b"", "there is no public key in it"),
+    ],
+)
+def test_what_is_wrong_with_a_key_is_said(data: bytes, says: str) -> None:
+    with pytest.raises(openpgp.OpenPGPError, match=says):
+        openpgp.public_keys(data)
+
+
+def test_armour_that_holds_no_base64_is_damaged() -> None:
+    whole = openpgp.armor(packet(PUBLIC_KEY, BODY))
+    assert openpgp.dearmor(whole) == packet(PUBLIC_KEY, BODY)
+    lines = whole.split(b"\n")
+    lines[2] = b"*" + lines[2][1:]
+    with pytest.raises(openpgp.OpenPGPError, match="the key is damaged"):
+        openpgp.dearmor(b"\n".join(lines))
+
+
+def signature(kind: int, subpackets: bytes, issuer: bytes) -> bytes:
+    """A signature packet of version 4; what it signs with is not looked at."""
+    issued = bytes([9, 16]) + issuer
+    lengths = len(subpackets).to_bytes(2, "big"), len(issued).to_bytes(2, "big")
+    return packet(SIGNATURE, b"\x04" + bytes([kind, 1, 8]) + lengths[0] + subpackets + lengths[1] + issued)
+
+
+def ends_after(seconds: int, signed: int) -> bytes:
+    return b"\x05\x02" + signed.to_bytes(4, "big") + b"\x05\x09" + seconds.to_bytes(4, "big")
+
+
+def test_only_the_keys_own_signatures_say_when_it_ends_and_the_newest_counts() -> None:
+    (bare,) = openpgp.public_keys(packet(PUBLIC_KEY, BODY))
+    own = bytes.fromhex(bare["fingerprint"][-16:])
+    old = signature(0x13, ends_after(100, signed=1), own)
+    new = signature(0x13, ends_after(200, signed=2), own)
+    others = signature(0x13, ends_after(300, signed=3), b"somebody")
+    revoked_by_others = signature(0x20, ends_after(0, signed=4), b"somebody")
+    of_another_kind = signature(0x18, ends_after(400, signed=5), own)
+    keyring = (
+        packet(PUBLIC_KEY, BODY) + packet(USER_ID, b"me") + new + old + others + revoked_by_others + of_another_kind
+    )
+    (key,) = openpgp.public_keys(keyring)
+    assert (key["expires"], key["revoked"]) == (1_600_000_000 + 200, False)
+    (key,) = openpgp.public_keys(keyring + signature(0x20, b"", own))
+    assert key["revoked"]

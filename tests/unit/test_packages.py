@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Programs are run so that a failure says what they said, and uv is there whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.neuronops.vllm.plugins.module_utils import packages
+
+REQUIREMENT = "uv==0.9.9 \\\n    --hash=sha256:aa\n"
+
+
+def test_a_program_says_what_it_did_and_the_log_keeps_it_behind_what_was_there(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    assert packages.run(["sh", "-c", "echo one; echo two >&2"], {}, str(log)) == "one\ntwo"
+    assert log.read_text() == "before\none\ntwo\n"
+    assert packages.run(["pwd"], {}, cwd=str(tmp_path)) == str(tmp_path)
+
+
+def test_a_failure_shows_the_end_of_what_the_program_said() -> None:
+    with pytest.raises(packages.PackagesError) as failure:
+        packages.run(["sh", "-c", "seq 100; exit 3"], {})
+    first, *lines = str(failure.value).split("\n")
+    assert first == "`sh -c seq 100; exit 3` ended with status 3: 71"
+    assert lines[-1] == "100"
+
+
+def test_a_password_in_an_indexs_address_reaches_the_program_and_not_the_message() -> None:
+    address = "https://me:hidden@mirror.example.com/simple"
+    seen = """case "$UV_DEFAULT_INDEX $PIP_INDEX_URL" in *:hidden@*:hidden@*) exit 4; esac"""
+    with pytest.raises(packages.PackagesError) as failure:
+        packages.run(["sh", "-c", seen, "-"], {"index_url": address})
+    assert "ended with status 4" in str(failure.value)
+    assert "me:hidden" not in str(failure.value)
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    with pytest.raises(packages.PackagesError, match=r"/nowhere/uv cannot be started: .*No such file"):
+        packages.run(["/nowhere/uv"], {})
+
+
+def test_the_programs_of_an_environment_come_first_on_path(tmp_path: Path) -> None:
+    compiler = tmp_path / "neuronx-cc"
+    compiler.write_text("#!/bin/sh\necho found\n")
+    compiler.chmod(0o755)
+    assert packages.run(["sh", "-c", "neuronx-cc"], {}, path=str(tmp_path)) == "found"
+
+
+def test_no_program_may_ask_a_question() -> None:
+    assert packages.run(["sh", "-c", "read answer || echo nobody"], {}) == "nobody"
+
+
+def test_each_installer_is_told_of_the_indexes_in_its_own_words() -> None:
+    sources = {"neuron_index_url": "https://neuron.example.com", "torch_index_url": "https://torch.example.com"}
+    urls = list(sources.values())
+    uv, pip = packages.index_arguments(sources, "uv"), packages.index_arguments(sources, "pip")
+    assert uv == ["--index", urls[0], "--index", urls[1], "--index-strategy", "unsafe-best-match"]
+    assert pip == ["--extra-index-url", urls[0], "--extra-index-url", urls[1]]
+
+
+class Bootstrap:
+    """Stands in for `python -m venv` and for the pip in what that made."""
+
+    def __init__(self) -> None:
+        self.commands: list[list[str]] = []
+        self.breaks = False
+        self.requirement = ""
+
+    def __call__(self, command: list[str], _sources: Any, _log: Any = None) -> str:
+        self.commands.append(command)
+        if "venv" in command:
+            (Path(command[-1]) / "bin").mkdir()
+        elif self.breaks:
+            raise packages.PackagesError("the index is down")
+        else:
+            self.requirement = Path(command[-1]).read_text()
+            program = Path(command[0]).with_name("uv")
+            program.touch()
+            program.chmod(0o755)
+        return ""
+
+
+@pytest.fixture
+def bootstrap(monkeypatch: pytest.MonkeyPatch) -> Bootstrap:
+    stand_in = Bootstrap()
+    monkeypatch.setattr(packages, "run", stand_in)
+    return stand_in
+
+
+def test_uv_is_installed_once_from_a_file_with_its_hash(tmp_path: Path, bootstrap: Bootstrap) -> None:
+    tools = tmp_path / "tools"
+    sources = {"neuron_index_url": "https://neuron.example.com", "wheelhouse": None}
+    program = packages.have_uv(REQUIREMENT, str(tools), "/usr/bin/python3", sources)
+    assert program == str(tools / "uv-0.9.9" / "bin" / "uv")
+    assert bootstrap.requirement == REQUIREMENT
+    make, install = bootstrap.commands
+    assert make[:3] == ["/usr/bin/python3", "-m", "venv"]
+    assert {"--require-hashes", "--no-deps", "--only-binary"} < set(install)
+    assert "https://neuron.example.com" not in install, "Neuron's index has no uv to trust"
+    assert [entry.name for entry in tools.iterdir()] == ["uv-0.9.9"]
+    assert (tools / "uv-0.9.9").stat().st_mode & 0o777 == 0o755, "other users run it too"
+    assert packages.have_uv(REQUIREMENT, str(tools), "/usr/bin/python3", sources) == program
+    assert len(bootstrap.commands) == 2
+
+
+def test_uv_comes_from_the_wheelhouse_where_there_is_one(tmp_path: Path, bootstrap: Bootstrap) -> None:
+    packages.have_uv(REQUIREMENT, str(tmp_path), "/usr/bin/python3", {"wheelhouse": "/srv/wheels"})
+    install = bootstrap.commands[1]
+    assert install[install.index("--no-index") :][:3] == ["--no-index", "--find-links", "/srv/wheels"]
+
+
+def test_a_failed_installation_of_uv_leaves_nothing(tmp_path: Path, bootstrap: Bootstrap) -> None:
+    bootstrap.breaks = True
+    with pytest.raises(packages.PackagesError, match="the index is down"):
+        packages.have_uv(REQUIREMENT, str(tmp_path), "/usr/bin/python3", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_its_uv_is_replaced(tmp_path: Path, bootstrap: Bootstrap) -> None:
+    left = tmp_path / "uv-0.9.9" / "bin"
+    left.mkdir(parents=True)
+    (left / "uv").touch()  # cut off by a full disk, before it could be run
+    (tmp_path / "uv-0.9.8").mkdir()
+    program = Path(packages.have_uv(REQUIREMENT, str(tmp_path), "/usr/bin/python3", {}))
+    assert program.stat().st_mode & 0o111
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["uv-0.9.8", "uv-0.9.9"]
+    assert len(bootstrap.commands) == 2
