@@ -31,9 +31,10 @@ from sandbox.repositories.build import build
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ["NEURONOPS_CACHE"])
-SERVED = [name for name, entry in stacks.load()["stacks"].items() if entry["evidence"] == "served"]
 # Each takes about 2 minutes of processor time (`time pytest tests/served -k NAME`), most of it for importing torch.
-MAIN = ["vllm-0.9.2", "vllm-0.7.3", "vllm-0.6.4.post1", "vllm-0.4.2", "vllm-0.3.3"]
+MAIN = [name for name, entry in stacks.load()["stacks"].items() if entry["evidence"] == "served"]
+# Releases between, of which the sandbox has the sources.
+BETWEEN = ["vllm-0.8.5", "vllm-0.6.6"]
 # vLLM 0.4.2 serves 32 tokens in all, the prompt among them.
 PROMPTS = ["the world is", "my name is", "people say that water"]
 TOKENS = 12
@@ -222,9 +223,7 @@ def greedy(venv: Path, folder: Path) -> list[str]:
     return texts
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in MAIN else pytest.mark.between) for name in SERVED]
-)
+@pytest.mark.parametrize("name", [*MAIN, *(pytest.param(name, marks=pytest.mark.between) for name in BETWEEN)])
 def test_the_server_answers_as_plain_greedy_decoding(
     name: str, work: Path, neuron_index: str, commits: dict[str, str], tiny_model: Path
 ) -> None:
