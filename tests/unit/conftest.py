@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import basic
-from ansible.module_utils.common import warnings
 
 
 @pytest.fixture
@@ -30,13 +29,14 @@ def run_module(
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode())
         monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
         monkeypatch.setattr("sys.stdin", io.StringIO())
-        # Ansible counts on a process for each module.
-        monkeypatch.setattr(warnings, "_global_warnings", type(warnings._global_warnings)())
+        # Ansible keeps warnings for the whole process, or shows them at once where the controller's code is loaded.
+        warnings: list[str] = []
+        monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _self, warning, **_options: warnings.append(warning))
         capsys.readouterr()
         with pytest.raises(SystemExit):
             module.main()
         answer: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return {"failed": False, **answer}
+        return {"failed": False, **answer, "warnings": warnings}
 
     return run
 

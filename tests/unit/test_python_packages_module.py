@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -340,7 +341,7 @@ def test_another_installation_is_waited_for(
         if len(waited) == 2:
             fcntl.flock(another_at_work, fcntl.LOCK_UN)
 
-    monkeypatch.setattr(python_packages.time, "sleep", sleep)
+    monkeypatch.setattr(python_packages, "time", SimpleNamespace(sleep=sleep))
     assert run()["changed"]
     assert len(waited) == 2
     assert f"Waiting for another installation into {environment}" in waited[0]
@@ -350,7 +351,7 @@ def test_another_installation_is_waited_for(
 def test_another_installation_that_never_ends_is_a_failure(
     run: Any, installer: Installer, another_at_work: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(python_packages.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(python_packages, "time", SimpleNamespace(sleep=lambda _seconds: None))
     monkeypatch.setattr(python_packages, "SECONDS_TO_WAIT", 3)
     answer = run()
     assert answer["failed"]
