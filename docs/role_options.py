@@ -32,6 +32,7 @@ def cell(value: Any) -> str:
 def table(role: Path) -> str:
     """Return the table of a role's options."""
     specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text(encoding="utf-8")) or {}
     lines = ["| option | type | default | meaning |", "|---|---|---|---|"]
     for name, option in specs["main"]["options"].items():
         description = option["description"]
@@ -39,7 +40,7 @@ def table(role: Path) -> str:
         if option.get("choices"):
             text += " One of " + ", ".join(cell(choice) for choice in option["choices"]) + "."
         kind = option["type"] + (f" of {option['elements']}" if "elements" in option else "")
-        default = "required" if option.get("required") else cell(option.get("default"))
+        default = "required" if option.get("required") else cell(defaults.get(name))
         lines.append(f"| `{name}` | {kind} | {default} | {plain(text)} |")
     return "\n".join(lines)
 

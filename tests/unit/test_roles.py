@@ -42,8 +42,14 @@ def test_defaults_and_argument_specs_name_the_same_options(role: Path) -> None:
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_the_documented_default_is_the_default(role: Path) -> None:
     options, defaults = options_and_defaults(role)
+    # A template is no value of its option's type, so the specification cannot hold it; the README shows it.
+    templates = {
+        name for name, value in defaults.items() if "{{" in str(value) and options[name]["type"] not in ("str", "path")
+    }
     documented = {name: option.get("default") for name, option in options.items() if not option.get("required")}
-    assert documented == defaults
+    assert {name: value for name, value in documented.items() if name not in templates} == {
+        name: value for name, value in defaults.items() if name not in templates
+    }
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
