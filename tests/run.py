@@ -24,7 +24,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 LOGS = CHECKOUT / ".build" / "logs"
 COLLECTION = ".build/collections/ansible_collections/neuronops/vllm"
 AT_A_TIME = 2
-PYTEST_SUMMARY = re.compile(r"^(?:=+ )?(\d+ (?:passed|failed|error|skipped).*?) in [\d.]+s", re.MULTILINE)
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# Molecule draws a line before what the programs it runs print.
+PYTEST_SUMMARY = re.compile(r"^[ │]*(?:=+ )?(\d+ (?:passed|failed|error|skipped).*?) in [\d.]+s", re.MULTILINE)
 # A sandbox of its own, so that one left by `make demo KEEP=1` is not in the way.
 SANDBOX = {"NEURONOPS_SANDBOX_NAME": "neuronops-test", "NEURONOPS_SANDBOX_SUBNET": "10.208.0.0/24"}
 
@@ -88,7 +90,7 @@ NOT_RUN = 77  # a part's exit status when this machine lacks what it needs; its 
 
 def count(part: Part, log: str, exit_status: int) -> tuple[int, int]:
     """Return the passed and failed tests in a part's log; a part without pytest is one test."""
-    counted = re.findall(r"(\d+) (passed|failed|error)", " ".join(PYTEST_SUMMARY.findall(log)))
+    counted = re.findall(r"(\d+) (passed|failed|error)", " ".join(PYTEST_SUMMARY.findall(ANSI.sub("", log))))
     passed = sum(int(number) for number, outcome in counted if outcome == "passed")
     failed = sum(int(number) for number, outcome in counted if outcome != "passed")
     if exit_status == NOT_RUN:

@@ -21,6 +21,7 @@ FAILED = "FAILED tests/x.py::y\n==== 2 failed, 3 passed, 1 skipped in 1.23s ====
         (FAILED, 1, (3, 2)),
         ("5 passed in 1.00s\n7 passed in 1.00s\n", 0, (12, 0)),  # molecule runs pytest for each verify
         ("5 passed in 1.00s\nfatal: [host]: FAILED!\n", 2, (5, 1)),  # what follows the tests can fail as well
+        ("  \x1b[2m│\x1b[0m ============= 4 passed in 28.03s ==============\n", 0, (4, 0)),
         ("1 error in 0.10s\n", 2, (0, 1)),
         ("There is no Python 3.13 here.\n", NOT_RUN, (0, 0)),
     ],
