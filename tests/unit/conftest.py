@@ -25,7 +25,12 @@ def run_module(
 
     def run(module: ModuleType, check: bool = False, **arguments: Any) -> dict[str, Any]:
         given = {name: value for name, value in arguments.items() if value is not None}
-        given.update(_ansible_check_mode=check, _ansible_diff=True, _ansible_remote_tmp=str(remote))
+        given.update(
+            _ansible_check_mode=check,
+            _ansible_diff=True,
+            _ansible_remote_tmp=str(remote),
+            _ansible_keep_remote_files=True,
+        )
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode())
         monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
         monkeypatch.setattr("sys.stdin", io.StringIO())

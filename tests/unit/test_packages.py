@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,16 @@ def test_the_programs_of_an_environment_come_first_on_path(tmp_path: Path) -> No
     assert packages.run(["sh", "-c", "neuronx-cc"], {}, path=str(tmp_path)) == "found"
 
 
-def test_no_program_may_ask_a_question() -> None:
-    assert packages.run(["sh", "-c", "read answer || echo nobody"], {}) == "nobody"
+def test_no_program_may_ask_a_question(tmp_path: Path) -> None:
+    (tmp_path / "typed").write_text("yes\n")
+    own = os.dup(0)
+    try:
+        with (tmp_path / "typed").open() as typed:
+            os.dup2(typed.fileno(), 0)
+            assert packages.run(["sh", "-c", "read answer || echo nobody"], {}) == "nobody"
+    finally:
+        os.dup2(own, 0)
+        os.close(own)
 
 
 def test_each_installer_is_told_of_the_indexes_in_its_own_words() -> None:

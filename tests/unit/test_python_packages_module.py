@@ -61,6 +61,8 @@ class Installer:
         return [next((word for word in command if word in known), "import") for command in self.commands]
 
     def install(self, name: str, version: str) -> None:
+        if self.there().get(name) == version:
+            return  # as uv and pip do, whatever is wrong with its files
         self.remove(name)
         folder = self.folder / f"{name.replace('-', '_')}-{version}.dist-info"
         folder.mkdir()

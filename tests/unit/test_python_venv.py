@@ -146,21 +146,20 @@ def test_the_part_of_setuptools_that_no_index_has_is_removed(run: Any, path: Pat
 def test_a_removal_that_was_cut_off_is_completed(run: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
     (path / "neuronops").mkdir()
+    (path / "share").mkdir()
     (path / "neuronops" / "vllm.json").touch()
-    removed: list[str] = []
+    rmtree, removed = python_venv.shutil.rmtree, list[str]()
 
-    def killed_at_the_second(folder: str) -> None:
-        if removed:
+    def killed_at_the_last(folder: str) -> None:
+        if Path(folder).name == "share":
             raise OSError("killed")
         removed.append(Path(folder).name)
-        for file in Path(folder).iterdir():
-            file.unlink()
-        Path(folder).rmdir()
+        rmtree(folder)
 
     with monkeypatch.context() as context:
-        context.setattr(python_venv.shutil, "rmtree", killed_at_the_second)
+        context.setattr(python_venv.shutil, "rmtree", killed_at_the_last)
         assert "killed" in run(state="absent")["msg"]
-    assert removed == ["neuronops"], "what says that the roles are done goes first"
+    assert removed[0] == "neuronops", "what says that the roles are done goes first"
     assert (path / "pyvenv.cfg").exists(), "the next run would take it for somebody's files"
     assert run(state="absent")["changed"]
     assert not path.exists()
