@@ -146,12 +146,11 @@ def test_the_part_of_setuptools_that_no_index_has_is_removed(run: Any, path: Pat
 def test_a_removal_that_was_cut_off_is_completed(run: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
     (path / "neuronops").mkdir()
-    (path / "share").mkdir()
     (path / "neuronops" / "vllm.json").touch()
     rmtree, removed = python_venv.shutil.rmtree, list[str]()
 
     def killed_at_the_last(folder: str) -> None:
-        if Path(folder).name == "share":
+        if Path(folder) == path:
             raise OSError("killed")
         removed.append(Path(folder).name)
         rmtree(folder)
@@ -160,6 +159,7 @@ def test_a_removal_that_was_cut_off_is_completed(run: Any, path: Path, monkeypat
         context.setattr(python_venv.shutil, "rmtree", killed_at_the_last)
         assert "killed" in run(state="absent")["msg"]
     assert removed[0] == "neuronops", "what says that the roles are done goes first"
-    assert (path / "pyvenv.cfg").exists(), "the next run would take it for somebody's files"
+    left = [entry.name for entry in path.iterdir()]
+    assert left == ["pyvenv.cfg"], "the next run must not take it for somebody's files"
     assert run(state="absent")["changed"]
     assert not path.exists()
