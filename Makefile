@@ -46,11 +46,11 @@ demo: env  ## The main job on this machine, with no AWS account: launch, install
 	@python -m sandbox.demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: env  ## Everything that proves the collection; what CI runs.
+test: env  ## What every change must hold; what CI runs.
 	@python -m tests.run
 
 .PHONY: test-all
-test-all: env  ## And what takes longer than people wait for on every change.
+test-all: env  ## All of the proof: each role's scenario, every served stack, the virtual machine, other versions of ansible-core.
 	@python -m tests.run --all
 
 .PHONY: test-fast
