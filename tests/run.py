@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run every part of the proof, two at a time, and end with a table and the line `N passed, N failed`.
 
-`make test` runs what every change must hold, `make test-all` all there is, `make test-fast` what needs no Docker. A part is
-one command; what it prints goes to .build/logs/PART.log, and the end of that is shown when it fails, with the command that
-repeats the part alone.
+`make test` runs what every change must hold, `make test-all` all there is, `make test-fast` what needs no Docker. A
+part is one command; what it prints goes to .build/logs/PART.log, and the end of that is shown when it fails, with the
+command that repeats the part alone.
 """
 
 from __future__ import annotations
