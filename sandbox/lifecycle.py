@@ -129,7 +129,6 @@ def down(settings: Settings) -> None:
         hosts.remove(settings)
         network.remove(settings)
         image.remove(settings)
-        engine.stop_if_ours()
     shutil.rmtree(settings.state, ignore_errors=True)
 
 
