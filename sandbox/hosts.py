@@ -19,7 +19,7 @@ from sandbox.settings import SandboxError, Settings
 SYSTEMD = (
     "--cgroupns=private", "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined",
     "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec",  # noqa: S108 - the container's
-    "--stop-signal", "SIGRTMIN+3", "--tmpfs", "/sys/module", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:ro",
+    "--stop-signal", "SIGRTMIN+3", "--tmpfs", "/sys/module",
 )  # fmt: skip
 # Names of AWS's and GitHub's servers that lead to the sandbox's own: the roles run with their default addresses.
 STOOD_IN_FOR = ("apt.repos.neuron.amazonaws.com", "pip.repos.neuron.amazonaws.com", "github.com")
@@ -60,7 +60,7 @@ def start(settings: Settings, host: Host) -> None:
     container = container_name(settings, host.name)
     docker(
         "run", "--detach", "--name", container, "--hostname", host.name, *_own(settings), "--ip", host.address,
-        *SYSTEMD, "--volume", f"{devices}:/sys/bus/pci/devices:ro", *caches, *labels, host.image, "/sbin/init",
+        *SYSTEMD, "--volume", f"{devices}:/sys/bus/pci/devices:ro", *caches, *labels, host.image,
     )  # fmt: skip
     try:
         docker("exec", "--interactive", container, "sh", "-c", "cat > ~ubuntu/.ssh/authorized_keys",

@@ -240,7 +240,7 @@ def ensure(settings: Settings, system: str) -> str:
     try:
         docker("cp", "-", f"{container}:/", stdin=_tar(files))
         changes = [
-            'CMD ["/sbin/init"]', f"LABEL neuronops.key={label}",
+            f'CMD ["/{TOOLS}/boot"]', f"LABEL neuronops.key={label}",
             f"LABEL neuronops.sandbox={settings.name}",
             *(f'ENV {name}="{value}"' for name, value in {"container": "docker", **variables}.items()),
         ]  # fmt: skip

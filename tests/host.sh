@@ -7,10 +7,9 @@ start_host() {
   trap "docker rm --force --volumes '$1' >/dev/null" EXIT
   docker run --detach --name "$1" --network "$NEURONOPS_SANDBOX_NAME" --cgroupns=private --cap-add SYS_ADMIN \
     --security-opt seccomp=unconfined --tmpfs /run --tmpfs /run/lock --tmpfs /tmp:exec --tmpfs /sys/module \
-    --volume /sys/fs/cgroup:/sys/fs/cgroup:ro \
     --volume "$NEURONOPS_SANDBOX_STATE/hardware/inf2.xlarge:/sys/bus/pci/devices:ro" \
     --volume "$NEURONOPS_CACHE/uv:/root/.cache/uv" --volume "$NEURONOPS_CACHE/pip:/root/.cache/pip" \
-    "$NEURONOPS_SANDBOX_NAME:debian12" /sbin/init >/dev/null
+    "$NEURONOPS_SANDBOX_NAME:debian12" >/dev/null
 }
 
 # twice LOG COMMAND ...: the first run changes something, the second nothing.
