@@ -18,7 +18,7 @@ done
 environment=$NEURONOPS_CACHE/python/$({ cat "$lock"; "$real" --version; } | sha256sum | cut -c1-16)
 [[ -e $environment/.complete ]] || requirements/install.sh "$real" "$environment" "$lock"
 export PATH=$environment/bin:$PATH
-ansible --version | head -1
+ansible --version | sed -n 1p
 
 root=$PWD
 tests/artifact.sh ".build/core-$version"
