@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from . import stacks
+
 DRIVER = "aws-neuronx-dkms"
 # Distribution -> the versions that the role supports, and which fact names them.
 SYSTEMS = {
@@ -57,6 +59,14 @@ def plan(host: Mapping[str, Any], facts: Mapping[str, Any], options: Mapping[str
 def version_key(version: str) -> tuple[int, ...]:
     """Return the numbers of a version, without the build hash that some packages carry."""
     return tuple(int(number) for number in re.findall(r"\d+", version.split("-")[0]))
+
+
+def builds_on(kernel: str, bounds: Mapping[str, str | None]) -> bool:
+    """Whether a driver with these bounds can be built for a kernel; a bound that is None does not limit."""
+    number = kernel_key(kernel)
+    return (not bounds["minimum"] or number >= kernel_key(bounds["minimum"])) and (
+        not bounds["below"] or number < kernel_key(bounds["below"])
+    )
 
 
 def kernel_key(release: str) -> tuple[int, ...]:
@@ -255,21 +265,25 @@ class _Plan:
         if not self.change:
             return []
         bounds, version = self.options["stack"]["kernel"], self.wanted.get(DRIVER)
+        limits = [
+            f"{bounds['minimum']} and later" if bounds["minimum"] else "",
+            f"kernels before {bounds['below']}" if bounds["below"] else "",
+        ]
         found = []
         for kernel in self.kernels:
-            number = kernel_key(kernel)
-            too_old = bounds["minimum"] and number < kernel_key(bounds["minimum"])
-            if too_old or (bounds["below"] and number >= kernel_key(bounds["below"])):
-                limits = [
-                    f"{bounds['minimum']} and later" if bounds["minimum"] else "",
-                    f"kernels before {bounds['below']}" if bounds["below"] else "",
-                ]
-                state = "runs" if kernel == self.kernels[0] else "has installed, and would boot next,"
-                found.append(
-                    f"it {state} kernel {kernel}, and driver {version} builds on {' and '.join(filter(None, limits))}. "
-                    f"Boot {'a newer' if too_old else 'an older'} kernel, or set neuron_stack to one with "
-                    f"{'an older' if too_old else 'a newer'} driver"
-                )
+            if builds_on(kernel, bounds):
+                continue
+            state = "runs" if kernel == self.kernels[0] else "has installed, and would boot next,"
+            others = [name for name, entry in stacks.load()["stacks"].items() if builds_on(kernel, entry["kernel"])]
+            way_out = (
+                f"or set neuron_stack to one whose driver builds on it: {', '.join(others)}"
+                if others
+                else "for no stack of this collection has a driver that builds on it"
+            )
+            found.append(
+                f"it {state} kernel {kernel}, and driver {version} builds on {' and '.join(filter(None, limits))}. "
+                f"Boot such a kernel, {way_out}"
+            )
         return found
 
     def _downgrades(self) -> list[str]:
