@@ -7,14 +7,15 @@ cd "$(dirname "$0")/.."
 . tests/host.sh
 cd "$1"
 
-ansible-galaxy collection install --no-deps --collections-path collections neuronops-vllm-*.tar.gz
+export ANSIBLE_COLLECTIONS_PATH=$PWD/collections
+ansible-galaxy collection install --no-deps neuronops-vllm-*.tar.gz
 host=$NEURONOPS_SANDBOX_NAME-installed
 start_host "$host"
 mkdir -p empty && cd empty
 printf '[neuron]\n%s ansible_connection=community.docker.docker\n' "$host" >hosts
-ANSIBLE_COLLECTIONS_PATH=$PWD/../collections twice site \
-  ansible-playbook neuronops.vllm.site --inventory hosts --extra-vars "@$NEURONOPS_SANDBOX_STATE/vars.yml"
+twice site ansible-playbook neuronops.vllm.site --inventory hosts \
+  --extra-vars "@$NEURONOPS_SANDBOX_STATE/vars.yml"
 for role in neuron_driver neuron_venv transformers_neuronx vllm vllm_server; do
-  ANSIBLE_COLLECTIONS_PATH=$PWD/../collections ansible-doc --type role "neuronops.vllm.$role" >/dev/null
+  ansible-doc --type role "neuronops.vllm.$role" >/dev/null
 done
 docker exec "$host" curl --silent --fail http://127.0.0.1:8000/v1/models

@@ -15,7 +15,8 @@ import hashlib
 import json
 import os
 import re
-import subprocess
+
+from ansible_collections.neuronops.vllm.plugins.module_utils import process
 
 # Where each role leaves what it knows about the environment, as its last act.
 MANIFESTS = "neuronops"
@@ -55,15 +56,13 @@ def observe_python(path):
     found = {"executable": os.path.realpath(command), "version": None, "works": False, "problem": None}
     code = "import sys; print('%d.%d.%d' % sys.version_info[:3]); print(sys.prefix)"
     try:
-        process = subprocess.run(
-            [command, "-I", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        status, output, errors = process.run([command, "-I", "-c", code], timeout=60)
+    except OSError as error:
         found["problem"] = "%s does not run: %s" % (command, error)
         return found
-    lines = process.stdout.decode(errors="replace").split("\n")
-    if process.returncode != 0 or len(lines) < 2:
-        found["problem"] = "%s does not run: %s" % (command, process.stderr.decode(errors="replace").strip()[-500:])
+    lines = output.decode(errors="replace").split("\n")
+    if status != 0 or len(lines) < 2:
+        found["problem"] = "%s does not run: %s" % (command, errors.decode(errors="replace").strip()[-500:])
         return found
     found["version"] = lines[0]
     if os.path.realpath(lines[1]) != os.path.realpath(path):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 
+from ansible_collections.neuronops.vllm.plugins.module_utils import process
 from ansible_collections.neuronops.vllm.plugins.module_utils.environment import normalised
 
 # Where a host's trusted certificates are: Debian and Ubuntu, then Red Hat and Amazon Linux.
@@ -118,9 +118,7 @@ def run(command, sources, log=None, cwd=None, path=None):
     with tempfile.TemporaryFile() if log is None else open(log, "ab+") as output:
         start = output.seek(0, os.SEEK_END)
         try:
-            status = subprocess.call(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=cwd
-            )
+            status = process.run(command, output=output, together=True, env=environment, cwd=cwd)[0]
         except OSError as error:
             raise PackagesError("%s cannot be started: %s" % (command[0], error)) from error
         output.seek(start)

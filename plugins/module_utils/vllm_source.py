@@ -10,11 +10,12 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import tarfile
 import tempfile
 import zipfile
 from urllib.parse import urlsplit, urlunsplit
+
+from ansible_collections.neuronops.vllm.plugins.module_utils import process
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar", ".zip")
 COMMIT = re.compile(r"^[0-9a-f]{7,40}$")
@@ -61,18 +62,10 @@ def git(arguments, cwd, environment=None):
     if bundle and os.path.isfile(bundle):
         # git has a certificate setting of its own.
         settings.setdefault("GIT_SSL_CAINFO", bundle)
-    process = subprocess.run(
-        command + arguments,
-        cwd=cwd,
-        env=settings,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
-    if process.returncode != 0:
-        raise SourceError(process.stderr.decode(errors="replace").strip() or "git ended with %d" % process.returncode)
-    return process.stdout.decode(errors="replace").strip()
+    status, output, errors = process.run(command + arguments, cwd=cwd, env=settings)
+    if status != 0:
+        raise SourceError(errors.decode(errors="replace").strip() or "git ended with %d" % status)
+    return output.decode(errors="replace").strip()
 
 
 def checkout(source, ref, commit, folder, locked=""):
@@ -146,18 +139,10 @@ def verify_signature(folder, ref, key):
         raise SourceError("gpg is missing on this host, and the sources' signature cannot be verified without it.")
     with tempfile.TemporaryDirectory(prefix="neuronops-gpg-") as home:
         environment = {"GNUPGHOME": home}
-        imported = subprocess.run(
-            ["gpg", "--batch", "--import"],  # noqa: S607 - the one on PATH, as git uses it
-            input=key.encode(),
-            env=dict(os.environ, **environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-        if imported.returncode != 0:
-            raise SourceError(
-                "vllm_source_key is no key that gpg can read: %s" % imported.stderr.decode(errors="replace")
-            )
+        command = ["gpg", "--batch", "--import"]
+        status, _output, errors = process.run(command, stdin=key.encode(), env=dict(os.environ, **environment))
+        if status != 0:
+            raise SourceError("vllm_source_key is no key that gpg can read: %s" % errors.decode(errors="replace"))
         problems = []
         for arguments in (["verify-tag", ref], ["verify-commit", "HEAD"]):
             try:

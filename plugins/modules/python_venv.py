@@ -64,9 +64,9 @@ reason:
 import glob
 import os
 import shutil
-import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.neuronops.vllm.plugins.module_utils import process
 from ansible_collections.neuronops.vllm.plugins.module_utils.environment import observe_python
 
 
@@ -76,14 +76,10 @@ def minor(version):
 
 def python_version(python):
     """Return the version of an interpreter; raises OSError where it does not run."""
-    try:
-        answer = subprocess.check_output(
-            [python, "-I", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"],
-            stderr=subprocess.STDOUT,
-            timeout=60,
-        )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise OSError("%s does not run: %s" % (python, error)) from error
+    code = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
+    status, answer, errors = process.run([python, "-I", "-c", code], timeout=60)
+    if status != 0:
+        raise OSError("%s does not run: %s" % (python, errors.decode(errors="replace").strip()))
     return answer.decode().strip()
 
 

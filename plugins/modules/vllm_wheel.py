@@ -150,11 +150,11 @@ import glob
 import os
 import shutil
 import stat
-import subprocess
 import zipfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import fetch_file
+from ansible_collections.neuronops.vllm.plugins.module_utils import process
 from ansible_collections.neuronops.vllm.plugins.module_utils.environment import observe_packages
 from ansible_collections.neuronops.vllm.plugins.module_utils.packages import (
     ARGUMENTS,
@@ -299,18 +299,10 @@ def build(module, folder, commit, uv):
         **{name: str(value) for name, value in vllm["build_environment"].items()},
     )
     wheels = os.path.join(folder, "wheels")
-    process = subprocess.run(
-        [python, "-c", BUILD, wheels],
-        cwd=source,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    said = process.stdout.decode(errors="replace").strip()
+    status, output, _errors = process.run([python, "-c", BUILD, wheels], together=True, cwd=source, env=environment)
+    said = output.decode(errors="replace").strip()
     found = glob.glob(os.path.join(wheels, "*.whl"))
-    if process.returncode != 0 or len(found) != 1:
+    if status != 0 or len(found) != 1:
         raise BuildError("The build of vLLM %s failed: %s" % (vllm["version"], "\n".join(said.split("\n")[-30:])))
     actual = metadata(found[0])["Version"]
     if actual != expected:
