@@ -5,19 +5,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible_collections.neuronops.vllm.plugins.module_utils.packages import parse_lock
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.turns import turn
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import requirement
 
 # What decides on the content of a lock. Where a package is downloaded from does not, as hashes name its content; an
@@ -39,24 +37,10 @@ def lock_file(arguments: dict[str, Any]) -> Path:
     return Path(str(arguments["path"])).expanduser() / name
 
 
-class Turn:
-    """What the hosts of one run tell each other about one lock, in the run's own temporary folder."""
-
-    def __init__(self, lock: Path) -> None:
-        run = Path(constants.DEFAULT_LOCAL_TMP)
-        self.path = run / f"neuronops-{hashlib.sha256(str(lock.resolve()).encode()).hexdigest()[:16]}.json"
-
-    @contextmanager
-    def taken(self) -> Iterator[dict[str, Any]]:
-        """Wait until no other host resolves this lock; what is put into the dictionary is kept for the others."""
-        with self.path.open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            notes = json.loads(file.read() or "{}")
-            yield notes
-            file.seek(0)
-            file.truncate()
-            json.dump(notes, file)
+def turn_file(lock: Path) -> Path:
+    """Return where the hosts of one run tell each other about one lock: in the run's own temporary folder."""
+    name = hashlib.sha256(str(lock.resolve()).encode()).hexdigest()[:16]
+    return Path(constants.DEFAULT_LOCAL_TMP) / f"neuronops-{name}"
 
 
 def write(path: Path, text: str) -> None:
@@ -79,7 +63,7 @@ class ActionModule(ActionBase):
         host = str((task_vars or {}).get("inventory_hostname", ""))
         started = time.time()
         result.update(changed=False, path=str(path), resolved=False, lock="", packages={})
-        with Turn(path).taken() as notes:
+        with turn(turn_file(path)) as notes:
             refresh = bool(arguments.get("refresh")) and not notes.get("resolved_by")
             if not path.is_file() or refresh:
                 if self._task.check_mode:

@@ -5,19 +5,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import is_local, kind, shown
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.turns import turn
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import requirement
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.wheel_store import Mirror, StoreError, read, write
 
@@ -58,20 +56,6 @@ def locked_commit(store: Path, arguments: dict[str, Any]) -> str:
     return ""
 
 
-@contextmanager
-def turn(folder: Path) -> Iterator[dict[str, Any]]:
-    """Wait until no other host, of this run or another, is busy with this wheel; the next one has the dictionary."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.turn").open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        notes = json.loads(file.read() or "{}")
-        yield notes
-        file.seek(0)
-        file.truncate()
-        json.dump(notes, file)
-
-
 class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -89,7 +73,7 @@ class ActionModule(ActionBase):
             mirror = Mirror(str(arguments["mirror"])) if arguments.get("mirror") else None
             if self._task.check_mode:
                 return {**result, "changed": not read(folder), **(read(folder) or {})}
-            with turn(folder) as notes:
+            with turn(folder.with_name(f".{folder.name}.turn")) as notes:
                 manifest = read(folder)
                 if not manifest and mirror:
                     manifest = mirror.fetch(folder.name, folder)
