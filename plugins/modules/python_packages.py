@@ -305,8 +305,8 @@ def wrong_packages(wanted, installed, damaged):
 def change(module, environment, wanted, wrong, unwanted, remains):
     """Do the work; everything in it can be repeated after it was killed."""
     with environment.turn():
-        damaged = [name for name in wrong if name in observe_packages(environment.path)[1]]
-        forget(environment, damaged + remains)
+        damaged = observe_packages(environment.path)[1]
+        forget(environment, [name for name in wrong if name in damaged] + remains)
         environment.uninstall(unwanted)
         if module.params["state"] == "absent":
             environment.forget_lock()
