@@ -98,6 +98,12 @@ def test_a_moved_tag_is_refused(upstream: Path, target: Path, pin: str) -> None:
     assert not (target / "setup.py").exists()
 
 
+def test_a_commit_that_is_not_the_pinned_one_is_refused(upstream: Path, target: Path) -> None:
+    first, main = git(upstream, "rev-parse", "v0.1.0"), git(upstream, "rev-parse", "main")
+    with pytest.raises(SourceError, match=f"is commit {first}, and not {main}"):
+        checkout(upstream.as_uri(), first, main, str(target))
+
+
 def test_a_branch_may_move_unless_a_commit_is_pinned(upstream: Path, target: Path) -> None:
     before = git(upstream, "rev-parse", "main")
     after = commit(upstream, "fourth")
