@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,16 @@ from plugins.plugin_utils import stacks
 VARIABLES = Path(__file__).resolve().parents[2] / "roles" / "neuron_venv" / "vars" / "main.yml"
 
 
+# Since ansible-core 2.19 what is read from a file is only templated where this is said.
+TRUSTED = (
+    {"trusted_as_template": True} if "trusted_as_template" in signature(DataLoader.load_from_file).parameters else {}
+)
+
+
 def variables(distribution: str, version: str, stack: str = "vllm-0.9.2", python: str = "") -> dict[str, Any]:
     """Return what the role knows on a system."""
     return {
-        **DataLoader().load_from_file(str(VARIABLES), trusted_as_template=True),
+        **DataLoader().load_from_file(str(VARIABLES), **TRUSTED),
         "ansible_facts": {
             "distribution": distribution,
             "distribution_version": version,
