@@ -25,5 +25,5 @@ while not healthy():
     if subprocess.call(["/usr/bin/systemctl", "--quiet", "is-active", service]):
         sys.exit("it ended before it was healthy")
     if time.monotonic() > deadline:
-        sys.exit("it was not healthy within %s seconds" % seconds)
+        sys.exit(f"it was not healthy within {seconds} seconds")
     time.sleep(1)
