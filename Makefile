@@ -50,7 +50,7 @@ test: env  ## What every change must hold; what CI runs.
 	@python -m tests.run
 
 .PHONY: test-all
-test-all: env  ## All of the proof: each role's scenario, every served stack, the virtual machine, other versions of ansible-core.
+test-all: env  ## Also every stack, built and served, and the versions of ansible-core in between.
 	@python -m tests.run --all
 
 .PHONY: test-fast

@@ -65,29 +65,32 @@ FAST = [
 # The demonstration removes its sandbox at the end, so it has one of its own.
 DEMO = "NEURONOPS_SANDBOX_NAME=neuronops-test-demo NEURONOPS_SANDBOX_SUBNET=10.208.1.0/24"
 BUILD = "tests/artifact.sh .build/{0} && tests/{0}.sh .build/{0}"
-SCENARIO = "molecule test --scenario-name {0}"
+
+
+def core(version: str, python: str) -> Part:
+    return Part(f"core-{version}", f"tests/core.sh {version} {python}", needs_sandbox=True, minutes=20)
+
+
 # Long ones first, so that the two workers end at about the same time.
 SLOW = [
+    Part("vm", "pytest tests/vm", needs_sandbox=True, minutes=45),
+    *(
+        Part(f"molecule-{name}", f"molecule test --scenario-name {name}", needs_sandbox=True, minutes=45)
+        for name in ("vllm", "neuron_venv", "transformers_neuronx", "neuron_driver", "vllm_server", "default")
+    ),
     Part("demo", f"{DEMO} python -m sandbox.demo", minutes=30),
-    Part("molecule-vllm_server", SCENARIO.format("vllm_server"), needs_sandbox=True, minutes=30),
-    Part("molecule-default", SCENARIO.format("default"), needs_sandbox=True, minutes=30),
+    Part("installed", BUILD.format("installed"), needs_sandbox=True, minutes=20),
     Part("launch", "pytest tests/fleet", minutes=20),
+    core("2.21", "3.13"),
+    core("2.17", "3.11"),
     Part("sanity", BUILD.format("sanity")),
     Part("galaxy_importer", BUILD.format("galaxy_importer")),
 ]
 # What else there is to prove: `make test-all`.
 LONG = [
-    Part("vm", "pytest tests/vm", needs_sandbox=True, minutes=45),
     Part("served", "pytest tests/served --all", minutes=60),
-    *(
-        Part(f"molecule-{role}", SCENARIO.format(role), needs_sandbox=True, minutes=45)
-        for role in ("vllm", "transformers_neuronx", "neuron_driver", "neuron_venv")
-    ),
-    *(
-        Part(f"core-{version}", f"tests/core.sh {version} {python}", needs_sandbox=True, minutes=20)
-        for version, python in {"2.21": "3.13", "2.20": "3.12", "2.18": "3.11", "2.17": "3.11"}.items()
-    ),
-    Part("installed", BUILD.format("installed"), needs_sandbox=True, minutes=20),
+    core("2.20", "3.12"),
+    core("2.18", "3.11"),
 ]
 
 NOT_RUN = 77  # a part's exit status when this machine lacks what it needs; its log says what
