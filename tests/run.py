@@ -73,7 +73,7 @@ def core(version: str, python: str) -> Part:
 
 # Long ones first, so that the two workers end at about the same time.
 SLOW = [
-    Part("vm", "pytest tests/vm", needs_sandbox=True, minutes=45),
+    Part("vm", "pytest tests/vm --exitfirst --durations=0", needs_sandbox=True, minutes=45),
     *(
         Part(f"molecule-{name}", f"molecule test --scenario-name {name}", needs_sandbox=True, minutes=45)
         for name in ("vllm", "neuron_venv", "transformers_neuronx", "neuron_driver", "vllm_server", "default")
