@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -11,3 +12,6 @@ COLLECTIONS = Path(__file__).resolve().parents[1] / ".build" / "collections"
 if not (COLLECTIONS / "ansible_collections" / "neuronops" / "vllm" / "galaxy.yml").exists():
     raise SystemExit("The checkout is not set up: run `make env` first.")
 sys.path.insert(0, str(COLLECTIONS))
+
+# A run over its time is ended by SIGTERM, which by itself would skip all clean-up and leave a server or a machine behind.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
