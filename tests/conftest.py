@@ -13,5 +13,5 @@ if not (COLLECTIONS / "ansible_collections" / "neuronops" / "vllm" / "galaxy.yml
     raise SystemExit("The checkout is not set up: run `make env` first.")
 sys.path.insert(0, str(COLLECTIONS))
 
-# A run over its time is ended by SIGTERM, which by itself would skip all clean-up and leave a server or a machine behind.
+# A run over its time is ended by SIGTERM, which by itself would skip all clean-up and leave a machine running.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
