@@ -34,7 +34,8 @@ apt-get -qq -y install --no-install-recommends "$older" initramfs-tools dkms gcc
 dkms install stand-in-hardware/1 -k "$kernel"
 apt-get -qq -y purge "linux-headers-$kernel"
 apt-get -qq -y autoremove --purge
-echo stand_in_hardware > /etc/modules-load.d/stand-in-hardware.conf
+# A machine has its hardware before any driver is loaded, so this comes before neuron.conf.
+echo stand_in_hardware > /etc/modules-load.d/00-stand-in-hardware.conf
 apt-get -qq -y install --no-install-recommends --download-only \
   "$newer" "linux-headers-$kernel" "linux-headers-${newer#linux-image-}"
 
