@@ -21,26 +21,42 @@ package_of() { apt-cache show "linux-image-cloud-amd64=$1" | sed -n 's/^Depends:
 older=$(package_of "$(echo "$versions" | head -n 1)")
 newer=$(package_of "$(echo "$versions" | tail -n 1)")
 [ "$older" != "$newer" ] || { echo "The package mirror has one kernel only: $older" >&2; exit 1; }
-kernel=${older#linux-image-}
+kernel=${older#linux-image-} newer_kernel=${newer#linux-image-}
 
 # The boot needs three modules. All of them, which is the default, take minutes to pack on an emulated processor.
 mkdir -p /etc/initramfs-tools/conf.d
-echo MODULES=list > /etc/initramfs-tools/conf.d/virtual-machine
+printf 'MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n' > /etc/initramfs-tools/conf.d/virtual-machine
 printf 'virtio_pci\nvirtio_blk\next4\n' > /etc/initramfs-tools/modules
 
-# Debian's cloud image has no compiler either. It is here because unpacking one takes minutes on an emulated processor;
-# that the role brings it is shown in containers.
-apt-get -qq -y install --no-install-recommends "$older" initramfs-tools dkms gcc make udev "linux-headers-$kernel"
-dkms install stand-in-hardware/1 -k "$kernel"
-apt-get -qq -y purge "linux-headers-$kernel"
-apt-get -qq -y autoremove --purge
+# Debian's cloud image has no compiler either. It is here, with all that the role asks Debian for but the headers of the two
+# kernels themselves, because unpacking takes minutes on an emulated processor; that the role brings it is shown in
+# containers.
+headers_of() { apt-cache depends "linux-headers-$1" | awk '/Depends:/ {print $2}' | grep -v '^linux-image-'; }
+# shellcheck disable=SC2046  # package names
+apt-get -qq -y install --no-install-recommends "$older" initramfs-tools zstd dkms gcc make udev git pciutils wget \
+  apt-utils "linux-headers-$kernel" "linux-headers-$newer_kernel" $(headers_of "$kernel") $(headers_of "$newer_kernel")
+# What an apt update reads is kept small for the same reason: of Debian's archive, the packages that are still to come.
+cd /srv
+apt-get -qq download "$newer" "linux-headers-$kernel" "linux-headers-$newer_kernel"
+apt-ftparchive packages . > Packages
+echo 'deb [trusted=yes] file:/srv ./' > /etc/apt/sources.list
+rm /etc/apt/sources.list.d/backports.list
+apt-get -qq update
+
+# The stand-in for the hardware is there for both kernels before either boots.
+for release in "$kernel" "$newer_kernel"; do
+  make -C "/lib/modules/$release/build" M=/usr/src/stand-in-hardware-1 modules
+  install -D -m 644 -t "/lib/modules/$release/updates" /usr/src/stand-in-hardware-1/*.ko
+  make -C "/lib/modules/$release/build" M=/usr/src/stand-in-hardware-1 clean
+done
+depmod "$kernel"
+# The newer kernel came with its headers.
+apt-get -qq -y purge "linux-headers-$kernel" "linux-headers-$newer_kernel" "$newer"
 # A machine has its hardware before any driver is loaded, so this comes before neuron.conf.
 echo stand_in_hardware > /etc/modules-load.d/00-stand-in-hardware.conf
-apt-get -qq -y install --no-install-recommends --download-only \
-  "$newer" "linux-headers-$kernel" "linux-headers-${newer#linux-image-}"
 
 printf '/dev/vda / ext4 rw,noatime 0 1\n' > /etc/fstab
 printf '[Match]\nName=e*\n[Network]\nDHCP=ipv4\n' > /etc/systemd/network/20-wired.network
 systemctl --quiet enable systemd-networkd.service
 echo neuron-vm > /etc/hostname
-printf '%s %s\n' "$kernel" "${newer#linux-image-}" > /kernels
+printf '%s %s\n' "$kernel" "$newer_kernel" > /kernels
