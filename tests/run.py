@@ -24,7 +24,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 LOGS = CHECKOUT / ".build" / "logs"
 COLLECTION = ".build/collections/ansible_collections/neuronops/vllm"
-AT_A_TIME = 3
+AT_A_TIME = 2
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # Molecule draws a line before what the programs it runs print.
 PYTEST_SUMMARY = re.compile(r"^[ │]*(?:=+ )?(\d+ (?:passed|failed|error|skipped).*?) in [\d.]+s", re.MULTILINE)

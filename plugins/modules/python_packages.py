@@ -207,6 +207,8 @@ class Environment:
                 file.write(text)
             try:
                 command = self.command(["install"]) + ["--no-deps", "--require-hashes", "--no-build-isolation"]
+                if self.module.params["installer"] == "pip":
+                    command.append("--no-compile")  # as uv does; what is used is compiled when it is first imported
                 self.run(command + index_arguments(self.sources, self.module.params["installer"]) + ["-r", file.name])
             finally:
                 os.unlink(file.name)
