@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -13,6 +14,9 @@ from pathlib import Path
 from sandbox.settings import SandboxError, cache_folder
 
 START_SECONDS = 60
+# How long, and how often, a held lock of apt is tried again.
+APT_LOCK_SECONDS = 600
+APT_LOCK_PAUSE = 5.0
 
 
 def docker(*arguments: str, stdin: bytes | None = None, check: bool = True) -> str:
@@ -58,19 +62,38 @@ def ensure() -> None:
             "root on Debian or Ubuntu. Install and start Docker (Debian: `apt-get install docker.io`), then try again."
         )
     if not shutil.which("dockerd"):
-        print("Installing Docker (docker.io) ...", flush=True)
         install("docker.io")
     _start()
 
 
-def install(*packages: str) -> None:
-    """Install packages of the machine's system; we are root."""
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+def install(package: str, command: str | None = None) -> None:
+    """Install a package of the machine's system, unless its command is there by now; we are root.
+
+    Images are made side by side, and parts of the tests run so: one of them installs at a time.
+    """
     # A policy-rc.d of the machine, not ours, decides whether the package's service starts: _start() copes with both.
-    for command in (["apt-get", "-qq", "update"], ["apt-get", "-qq", "-y", "install", *packages]):
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / "apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if command and shutil.which(command):
+            return
+        print(f"Installing {package} ...", flush=True)
+        _apt(["apt-get", "-qq", "update"], environment)
+        _apt(["apt-get", "-qq", "-y", "install", package], environment)
+
+
+def _apt(command: list[str], environment: dict[str, str]) -> None:
+    """Run apt-get; a lock that is held, as by a new machine's first update of itself, is waited for."""
+    deadline = time.monotonic() + APT_LOCK_SECONDS
+    while True:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
+        if done.returncode == 0:
+            return
+        locked = "Could not get lock" in done.stderr or "Unable to acquire" in done.stderr
+        if not locked or time.monotonic() > deadline:
             raise SandboxError(f"`{' '.join(command)}` failed: {done.stderr.strip()[-2000:]}")
+        time.sleep(APT_LOCK_PAUSE)
 
 
 def ensure_command(command: str, package: str) -> None:
@@ -79,8 +102,7 @@ def ensure_command(command: str, package: str) -> None:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise SandboxError(f"`{command}` is missing. Install the package {package}, or run this as root.")
-    print(f"Installing {package} ...", flush=True)
-    install(package)
+    install(package, command)
 
 
 def _start() -> None:

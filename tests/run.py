@@ -152,13 +152,10 @@ def sandbox(environment: dict[str, str]) -> Iterator[None]:
     """Have the sandbox's image and repositories while the parts that need them run."""
     print("Starting the sandbox ...", flush=True)
     command = [sys.executable, "-m", "sandbox"]
+    up = [*command, "up", "--no-ec2", "--system", "debian11", "--system", "debian13"]
+    if subprocess.run(up, cwd=CHECKOUT, env=environment, check=False).returncode:
+        raise SystemExit("The sandbox did not start; the reason stands above.\n\n0 passed, 1 failed")
     try:
-        subprocess.run(
-            [*command, "up", "--no-ec2", "--system", "debian11", "--system", "debian13"],
-            cwd=CHECKOUT,
-            env=environment,
-            check=True,
-        )
         yield
     finally:
         subprocess.run([*command, "down"], cwd=CHECKOUT, env=environment, check=True)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,51 @@ class TestEngine:
         monkeypatch.setattr(engine, "_complaint", lambda: "permission denied while trying to connect")
         with pytest.raises(SandboxError, match="group `docker`"):
             engine.ensure()
+
+
+class TestInstalling:
+    """engine.install with an apt-get that, as the real one, lets nobody in beside it."""
+
+    @pytest.fixture(autouse=True)
+    def apt(self, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """The folder in which apt-get leaves its lock, `busy`, and says in `calls` what it was asked for."""
+        programs = tmp_path / "bin"
+        programs.mkdir()
+        (programs / "apt-get").write_text(
+            f"""#!/bin/sh
+mkdir {tmp_path}/busy 2>/dev/null || {{ echo 'E: Could not get lock /var/lib/apt/lists/lock.' >&2; exit 100; }}
+sleep 0.05
+echo "$@" >>{tmp_path}/calls
+case "$*" in
+  *" install missing") rmdir {tmp_path}/busy; echo 'E: Unable to locate package missing' >&2; exit 100 ;;
+  *" install "*) for name; do :; done; printf '#!/bin/sh\n' >{programs}/$name; chmod +x {programs}/$name ;;
+esac
+rmdir {tmp_path}/busy
+"""
+        )
+        (programs / "apt-get").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setattr(engine, "APT_LOCK_SECONDS", 0)
+        monkeypatch.setattr(engine, "APT_LOCK_PAUSE", 0.01)
+        return tmp_path
+
+    def test_those_who_need_the_same_package_at_once_install_it_once(self, apt: Path) -> None:
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda _: engine.ensure_command("neuronops-tool", "neuronops-tool"), range(3)))
+        assert (apt / "calls").read_text().splitlines() == ["-qq update", "-qq -y install neuronops-tool"]
+
+    def test_a_lock_that_another_program_holds_is_waited_for(self, apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(engine, "APT_LOCK_SECONDS", 60)
+        (apt / "busy").mkdir()
+        threading.Timer(0.2, (apt / "busy").rmdir).start()
+        engine.install("neuronops-tool")
+        assert (apt / "calls").read_text().endswith("install neuronops-tool\n")
+
+    def test_any_other_failure_is_told_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(engine, "APT_LOCK_SECONDS", 60)
+        with pytest.raises(SandboxError, match="Unable to locate package missing"):
+            engine.install("missing")
 
 
 def test_the_server_is_trusted_by_who_trusts_the_authority_alone(tmp_path: Path) -> None:
