@@ -79,7 +79,6 @@ SLOW = [
         for name in ("vllm", "neuron_venv", "transformers_neuronx", "neuron_driver", "vllm_server", "default")
     ),
     Part("demo", f"{DEMO} python -m sandbox.demo", minutes=30),
-    Part("installed", BUILD.format("installed"), needs_sandbox=True, minutes=20),
     Part("launch", "pytest tests/fleet", minutes=20),
     core("2.21", "3.13"),
     core("2.17", "3.11"),
@@ -92,6 +91,8 @@ LONG = [
     core("2.20", "3.12"),
     core("2.18", "3.11"),
 ]
+
+KNOWN = {part.name: part for part in SLOW + FAST + LONG}
 
 NOT_RUN = 77  # a part's exit status when this machine lacks what it needs; its log says what
 
@@ -108,14 +109,12 @@ def count(part: Part, log: str, exit_status: int) -> tuple[int, int]:
     return max(passed, 1), failed
 
 
-def run(part: Part, environment: dict[str, str]) -> Result:
-    """Run one part to its end or its time limit, with nothing of it left running."""
-    log = LOGS / f"{part.name}.log"
-    start = time.monotonic()
+def execute(command: str, folder: Path, log: Path, environment: dict[str, str], minutes: int) -> int:
+    """Run a command of bash to its end or its time limit, with nothing of it left running; return its exit status."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["bash", "-o", "pipefail", "-c", part.command],
-            cwd=CHECKOUT,
+            ["bash", "-o", "pipefail", "-c", command],
+            cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -123,10 +122,10 @@ def run(part: Part, environment: dict[str, str]) -> Result:
             start_new_session=True,
         )
         try:
-            exit_status = process.wait(timeout=part.minutes * 60)
+            return process.wait(timeout=minutes * 60)
         except subprocess.TimeoutExpired:
-            output.write(f"\nStopped after {part.minutes} minutes.\n".encode())
-            exit_status = -1
+            output.write(f"\nStopped after {minutes} minutes.\n".encode())
+            return -1
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
@@ -134,6 +133,13 @@ def run(part: Part, environment: dict[str, str]) -> Result:
                     process.wait(timeout=60)
                 except subprocess.TimeoutExpired:
                     os.killpg(process.pid, signal.SIGKILL)
+
+
+def run(part: Part, environment: dict[str, str]) -> Result:
+    """Run one part and say how it went."""
+    log = LOGS / f"{part.name}.log"
+    start = time.monotonic()
+    exit_status = execute(part.command, CHECKOUT, log, environment, part.minutes)
     seconds = time.monotonic() - start
     text = log.read_text(errors="replace")
     result = Result(part, *count(part, text, exit_status), seconds, not_run=exit_status == NOT_RUN)
@@ -145,6 +151,12 @@ def run(part: Part, environment: dict[str, str]) -> Result:
         print("\n".join(text.splitlines()[-60:]))
         print(f"The whole log: {log.relative_to(CHECKOUT)}. Repeat it: make test-part PART={part.name}", flush=True)
     return result
+
+
+def environment_of_tests(own: dict[str, str]) -> dict[str, str]:
+    """Return the environment that the parts run in."""
+    state = f"{own['NEURONOPS_CACHE']}/sandbox/{SANDBOX['NEURONOPS_SANDBOX_NAME']}"
+    return {**own, **SANDBOX, "NEURONOPS_SANDBOX_STATE": state}
 
 
 @contextmanager
@@ -172,19 +184,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--fast", action="store_true", help="only the parts that need no Docker")
     parser.add_argument("--all", action="store_true", help="the long parts as well")
-    known = {part.name: part for part in SLOW + FAST + LONG}
-    parser.add_argument("--part", action="append", choices=known, help="only this part")
+    parser.add_argument("--part", action="append", choices=KNOWN, help="only this part")
     arguments = parser.parse_args()
     parts = FAST if arguments.fast else SLOW + FAST + (LONG if arguments.all else [])
     if arguments.part:
-        parts = [known[name] for name in arguments.part]
+        parts = [KNOWN[name] for name in arguments.part]
 
     start = time.monotonic()
     LOGS.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **SANDBOX}
-    environment["NEURONOPS_SANDBOX_STATE"] = (
-        f"{environment['NEURONOPS_CACHE']}/sandbox/{environment['NEURONOPS_SANDBOX_NAME']}"
-    )
+    environment = environment_of_tests(dict(os.environ))
     if any(part.needs_sandbox for part in parts):
         with sandbox(environment):
             results = run_all(parts, environment)

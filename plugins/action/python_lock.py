@@ -34,7 +34,7 @@ def lock_file(arguments: dict[str, Any]) -> Path:
     """Return the file on the controller that the lock for these arguments is kept in."""
     python = "cp" + str(arguments["python_version"]).replace(".", "")
     name = f"{arguments['name']}-{python}-{arguments['architecture']}-{inputs_hash(arguments)[:8]}.txt"
-    return Path(str(arguments["path"])).expanduser() / name
+    return Path(str(arguments["path"])).expanduser().absolute() / name
 
 
 def turn_file(lock: Path) -> Path:

@@ -64,7 +64,7 @@ class ActionModule(ActionBase):
         missing = {"path", "stack", "venv", "python_version", "architecture"} - set(arguments)
         if missing:
             return {**result, "failed": True, "msg": f"missing required arguments: {', '.join(sorted(missing))}"}
-        store = Path(str(arguments["path"])).expanduser()
+        store = Path(str(arguments["path"])).expanduser().absolute()
         folder = store / folder_name(arguments)
         host = str(self._variables.get("inventory_hostname", ""))
         started = time.time()

@@ -95,7 +95,7 @@ attributes:
 EXAMPLES = r"""
 - name: Build vLLM once for all hosts like this one
   neuronops.vllm.vllm_wheel:
-    path: "{{ inventory_dir }}/neuronops_wheels"
+    path: "{{ inventory_dir }}/.neuronops/wheels"
     stack: "{{ lookup('neuronops.vllm.stack') }}"
     venv: /opt/aws_neuron_venv_pytorch
     python_version: "3.10"
@@ -104,7 +104,7 @@ EXAMPLES = r"""
 
 - name: Build from a bundle, where there is no network
   neuronops.vllm.vllm_wheel:
-    path: "{{ inventory_dir }}/neuronops_wheels"
+    path: "{{ inventory_dir }}/.neuronops/wheels"
     stack: "{{ lookup('neuronops.vllm.stack', 'vllm-0.7.3') }}"
     source: /srv/mirror/vllm.bundle
     venv: /opt/aws_neuron_venv_pytorch

@@ -3,29 +3,18 @@
 
 from __future__ import annotations
 
-from inspect import signature
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
 
 from plugins.plugin_utils import stacks
-
-VARIABLES = Path(__file__).resolve().parents[2] / "roles" / "neuron_venv" / "vars" / "main.yml"
-
-
-# Since ansible-core 2.19 what is read from a file is only templated where this is said.
-TRUSTED = (
-    {"trusted_as_template": True} if "trusted_as_template" in signature(DataLoader.load_from_file).parameters else {}
-)
+from tests.unit.role_variables import read, value
 
 
 def variables(distribution: str, version: str, stack: str = "vllm-0.9.2", python: str = "") -> dict[str, Any]:
     """Return what the role knows on a system."""
     return {
-        **DataLoader().load_from_file(str(VARIABLES), **TRUSTED),
+        **read("neuron_venv", "vars"),
         "ansible_facts": {
             "distribution": distribution,
             "distribution_version": version,
@@ -34,11 +23,6 @@ def variables(distribution: str, version: str, stack: str = "vllm-0.9.2", python
         "neuron_venv_stack": stacks.resolve(stack),
         "neuron_venv_python": python,
     }
-
-
-def value(name: str, known: dict[str, Any]) -> Any:
-    """Return a variable of the role, templated."""
-    return Templar(loader=DataLoader(), variables=known).template(known[name])
 
 
 @pytest.mark.parametrize(

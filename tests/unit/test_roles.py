@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from docs.role_options import renewed
+from tests.unit.role_variables import read, value
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.parent.parent for path in CHECKOUT.glob("roles/*/tasks/main.yml"))
@@ -69,3 +70,21 @@ def test_the_readme_shows_the_options_as_they_are(role: Path) -> None:
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_every_role_has_a_scenario(role: Path) -> None:
     assert (CHECKOUT / "molecule" / role.name / "molecule.yml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("role", "option"),
+    [
+        ("neuron_venv", "neuron_venv_lock_path"),
+        ("transformers_neuronx", "transformers_neuronx_lock_path"),
+        ("vllm", "vllm_lock_path"),
+        ("vllm", "vllm_wheel_path"),
+    ],
+)
+def test_what_the_controller_keeps_is_beside_the_inventory(role: str, option: str) -> None:
+    name = "wheels" if option == "vllm_wheel_path" else "locks"
+    defaults = read(role, "defaults")
+    assert value(option, {**defaults, "inventory_dir": "/fleet"}) == f"/fleet/.neuronops/{name}"
+    # `-i host,` gives the text None, add_host the value, and no inventory at all nothing.
+    for known in (defaults, {**defaults, "inventory_dir": "None"}, {**defaults, "inventory_dir": None}):
+        assert value(option, known) == f"./.neuronops/{name}"

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The runner of the proof counts what the parts really did."""
+"""The runner of the proof counts what the parts really did; that of the mutations sees who noticed."""
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
-from tests.run import NOT_RUN, Part, count
+from tests.mutate import Mutation, listed
+from tests.run import CHECKOUT, KNOWN, NOT_RUN, Part, count
 
 PART = Part("some", "true")
 FAILED = "FAILED tests/x.py::y\n==== 2 failed, 3 passed, 1 skipped in 1.23s ====\n"
@@ -28,3 +32,35 @@ FAILED = "FAILED tests/x.py::y\n==== 2 failed, 3 passed, 1 skipped in 1.23s ====
 )
 def test_count(log: str, exit_status: int, counted: tuple[int, int]) -> None:
     assert count(PART, log, exit_status) == counted
+
+
+@pytest.mark.parametrize("mutation", listed(), ids=lambda mutation: f"{mutation.role}: {mutation.breaks}")
+def test_what_is_to_be_broken_is_there(mutation: Mutation, tmp_path: Path) -> None:
+    copied = tmp_path / mutation.file
+    copied.parent.mkdir(parents=True)
+    copied.write_text((CHECKOUT / mutation.file).read_text())
+    mutation.apply(tmp_path)
+    assert copied.read_text() != (CHECKOUT / mutation.file).read_text()
+    assert mutation.part in KNOWN
+
+
+def test_each_role_has_three_things_to_break() -> None:
+    roles = Counter(mutation.role for mutation in listed())
+    assert {role.name for role in (CHECKOUT / "roles").iterdir()} == set(roles)
+    assert min(roles.values()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("fails", "log", "noticed"),
+    [
+        ("test_a", "FAILED molecule/x/test_x.py::test_a[ansible://host] - assert", True),
+        ("tests/unit/test_x.py::test_a", "FAILED tests/unit/test_x.py::test_a - assert", True),
+        ("test_a", "FAILED tests/unit/test_x.py::test_another - assert", False),
+        ("test_a", "molecule/x/test_x.py::test_a PASSED\nfatal: [host]: FAILED!", False),
+        ("nothing is served", "  │ fatal: nothing is\n  │ served", True),
+        ("nothing is served", "  │ fatal: something else", False),
+    ],
+)
+def test_a_mutation_counts_as_noticed_when_its_own_test_failed(fails: str, log: str, noticed: bool) -> None:
+    mutation = Mutation("role", "breaks", "file", "find", "replace", "unit", fails)
+    assert mutation.noticed(log) is noticed

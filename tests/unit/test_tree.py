@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What holds for every file of the checkout."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+# Prose, data, what tools write, and what is tested as it came from elsewhere.
+WITHOUT_LICENCE = (".md", ".rst", ".txt", ".json", ".gitignore", ".keep", "LICENSE", "changelogs/changelog.yaml")
+
+
+def tracked() -> list[str]:
+    """Return the files that git knows, or would."""
+    command = ["git", "-C", str(CHECKOUT), "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in listed if (CHECKOUT / name).exists()]
+
+
+def test_every_source_says_its_licence() -> None:
+    sources = [name for name in tracked() if not name.endswith(WITHOUT_LICENCE) and "/fixtures/" not in name]
+    assert len(sources) > 200
+    # Linux takes modules under its own licence.
+    licence = re.compile(r"SPDX-License-Identifier: GPL-[23]\.0-or-later")
+    without = [name for name in sources if not licence.search(first_lines(name))]
+    assert without == []
+
+
+def first_lines(name: str) -> str:
+    return "\n".join((CHECKOUT / name).read_text(encoding="utf-8").splitlines()[:4])
