@@ -57,6 +57,10 @@ test-all: env  ## Also every stack, built and served, and the versions of ansibl
 test-fast: env  ## Lint, types and unit tests: no Docker, under two minutes.
 	@python -m tests.run --fast
 
+.PHONY: test-mutations
+test-mutations: env  ## Break what the roles do, one thing after the other, and see a test fail each time.
+	@python -m tests.mutate $(if $(PART),--part $(PART))
+
 .PHONY: test-vm
 test-vm: env  ## The driver's role on a real kernel, in a virtual machine.
 	@python -m tests.run --part vm

@@ -23,5 +23,5 @@ ansible --version | sed -n 1p
 tests/artifact.sh "$artifact"
 tests/sanity.sh "$artifact"
 # The tests of the sandbox need more than an ansible-core.
-pytest --quiet tests/unit --ignore tests/unit/sandbox_repositories --ignore tests/unit/test_sandbox.py
+pytest --quiet tests/unit --ignore tests/unit/sandbox
 tests/installed.sh "$artifact"

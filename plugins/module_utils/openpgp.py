@@ -90,7 +90,7 @@ def public_keys(data):
 def _key(body):
     if len(body) < 6 or body[0:1] != b"\x04":
         raise OpenPGPError("only keys of version 4 can be read")
-    fingerprint = hashlib.sha1(b"\x99" + struct.pack(">H", len(body)) + body)  # noqa: S324  RFC 4880 defines it so
+    fingerprint = hashlib.sha1(b"\x99" + struct.pack(">H", len(body)) + body)  # noqa: S324 - RFC 4880 defines it so
     return {
         "fingerprint": fingerprint.hexdigest().upper(),
         "created": struct.unpack(">I", body[1:5])[0],

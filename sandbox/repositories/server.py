@@ -320,7 +320,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     def server_bind(self) -> None:
         """Bind without looking up the machine's name, which can take long where there is no DNS."""
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]  # of IPv4
 
     def get_request(self) -> tuple[Any, Any]:
         connection, address = super().get_request()
@@ -356,7 +356,8 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--root", type=Path, required=True, help="folder with one folder for each host name")
-    parser.add_argument("--address", default="0.0.0.0", help="address to listen on (default: all of the container's)")  # noqa: S104
+    every = "0.0.0.0"  # noqa: S104 - of the container that it runs in
+    parser.add_argument("--address", default=every, help="address to listen on (default: all of the container's)")
     parser.add_argument("--port", type=int, default=443, help="port (default 443; 0 takes a free one)")
     parser.add_argument("--certificate", type=Path, help="certificate in PEM; without it the server speaks plain HTTP")
     parser.add_argument("--key", type=Path, help="the certificate's private key in PEM")

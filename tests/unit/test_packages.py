@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Programs are run so that a failure says what they said, and uv is there whole or not at all."""
+"""What the modules share: locks, indexes, certificates; programs whose failures speak; uv, whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from typing import Any
 import pytest
 from ansible_collections.neuronops.vllm.plugins.module_utils import packages
 
+NEURON = "https://neuron.example.com"
+LOCK = """\
+# head
+idna==3.10 \\
+    --hash=sha256:aa \\
+    --hash=sha256:bb
+setuptools==79.0.1 \\
+    --hash=sha256:cc
+torch-neuronx==2.5.1.2.7.5413+113e6810 \\
+    --hash=sha256:dd
+"""
 REQUIREMENT = "uv==0.9.9 \\\n    --hash=sha256:aa\n"
 
 
@@ -137,3 +148,49 @@ def test_a_folder_without_its_uv_is_replaced(tmp_path: Path, bootstrap: Bootstra
     assert program.stat().st_mode & 0o111
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["uv-0.9.8", "uv-0.9.9"]
     assert len(bootstrap.commands) == 2
+
+
+def test_a_lock_is_read() -> None:
+    assert packages.parse_lock(LOCK) == {
+        "idna": "3.10",
+        "setuptools": "79.0.1",
+        "torch-neuronx": "2.5.1.2.7.5413+113e6810",
+    }
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2024.01.02", "2024.1.2", True),
+        ("2.18.121.0+9e31e41a", "2.18.121.0+9E31E41A", True),
+        ("1.0.post1", "1.0_post1", True),
+        ("2.5.1", "2.5.1+cpu", False),
+        ("1.10", "1.1", False),
+    ],
+)
+def test_versions_are_compared_as_folders_spell_them(one: str, other: str, same: bool) -> None:
+    assert packages.same_version(one, other) is same
+
+
+def test_a_host_trusts_the_given_certificates_or_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, own = tmp_path / "given.crt", tmp_path / "own.crt"
+    given.touch()
+    own.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(own))
+    for sources, bundle in (({"ca_file": str(given)}, given), ({"ca_file": str(tmp_path / "none")}, own), ({}, own)):
+        environment = packages.program_environment(sources)
+        assert {environment[name] for name in ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")} == {str(bundle)}
+
+
+def test_a_mirror_that_only_pip_knows_is_used_by_uv_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
+    monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example.com/simple")
+    assert packages.program_environment({})["UV_DEFAULT_INDEX"] == "https://mirror.example.com/simple"
+    environment = packages.program_environment({"index_url": "https://other.example.com"})
+    assert environment["UV_DEFAULT_INDEX"] == environment["PIP_INDEX_URL"] == "https://other.example.com"
+
+
+def test_a_wheelhouse_excludes_every_index() -> None:
+    sources = {"wheelhouse": "/srv/wheels", "neuron_index_url": NEURON}
+    for installer in ("uv", "pip"):
+        assert packages.index_arguments(sources, installer) == ["--no-index", "--find-links", "/srv/wheels"]

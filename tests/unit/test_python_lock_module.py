@@ -124,3 +124,44 @@ def test_a_check_run_starts_no_program(lock: Any, uv: Uv) -> None:
     answer = lock(check=True)
     assert (answer["changed"], answer["lock"], answer["packages"]) == (True, "", {})
     assert uv.commands == []
+
+
+class Module:
+    """What python_lock needs of an AnsibleModule."""
+
+    def __init__(self, **sources: str) -> None:
+        self.params = {
+            "requirements": ["torch==2.5.1", "Torch_Neuronx==2.5.1.2.7.5413", "notebook"],
+            "python_version": "3.11",
+            "sources": {"neuron_index_url": None, "torch_index_url": None, "wheelhouse": None, **sources},
+        }
+
+
+def test_neurons_packages_are_tied_to_neurons_index() -> None:
+    project = tomllib.loads(python_lock.project(Module(neuron_index_url=NEURON)))
+    assert project["tool"]["uv"]["sources"] == {"torch-neuronx": {"index": "neuron"}}
+    assert project["tool"]["uv"]["index"] == [{"name": "neuron", "url": NEURON}]
+    assert project["project"]["requires-python"] == "==3.11.*"
+
+
+def test_an_index_for_torch_provides_torch_and_nothing_else() -> None:
+    project = tomllib.loads(
+        python_lock.project(Module(neuron_index_url=NEURON, torch_index_url="https://cpu.example.com"))
+    )
+    assert project["tool"]["uv"]["sources"]["torch"] == {"index": "torch"}
+    assert [index.get("explicit") for index in project["tool"]["uv"]["index"]] == [None, True]
+
+
+def test_a_wheelhouse_needs_no_index_to_resolve() -> None:
+    assert "tool" not in tomllib.loads(python_lock.project(Module(neuron_index_url=NEURON, wheelhouse="/srv/wheels")))
+
+
+def test_one_of_neurons_packages_from_another_index_is_found_out() -> None:
+    answer = (
+        "neuronx-distributed==0.1 \\\n    --hash=sha256:aa\n    # from https://public.example.com/simple\n"
+        f"torch-neuronx==2.5 \\\n    --hash=sha256:bb\n    # from {NEURON}/\n"
+    )
+    lock, origins = python_lock.without_indexes(answer)
+    assert lock == "neuronx-distributed==0.1 \\\n    --hash=sha256:aa\ntorch-neuronx==2.5 \\\n    --hash=sha256:bb\n"
+    found = python_lock.foreign_neuron_packages(packages.parse_lock(lock), origins, NEURON)
+    assert found == ["neuronx-distributed"]

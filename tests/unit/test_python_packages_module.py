@@ -20,6 +20,16 @@ from ansible_collections.neuronops.vllm.plugins.module_utils import packages
 from ansible_collections.neuronops.vllm.plugins.module_utils.environment import normalised
 from ansible_collections.neuronops.vllm.plugins.modules import python_packages
 
+LOCK = """\
+# head
+idna==3.10 \\
+    --hash=sha256:aa \\
+    --hash=sha256:bb
+setuptools==79.0.1 \\
+    --hash=sha256:cc
+torch-neuronx==2.5.1.2.7.5413+113e6810 \\
+    --hash=sha256:dd
+"""
 IDNA = "idna==3.10 \\\n    --hash=sha256:aa\n"
 DEMO = "demo-core==1.0 \\\n    --hash=sha256:bb\n"
 SETUPTOOLS = "setuptools==79.0.1 \\\n    --hash=sha256:cc\n"
@@ -376,3 +386,29 @@ def test_a_link_leads_to_the_environment(run: Any, environment: Path, tmp_path: 
     assert run(path=str(link))["changed"]
     assert (environment / "neuronops" / "demo.lock").read_text() == IDNA
     assert not run()["changed"]
+
+
+def test_a_part_of_a_lock_keeps_its_hashes() -> None:
+    assert python_packages.lock_part(LOCK, ["idna", "torch-neuronx"]) == LOCK.replace("# head\n", "").replace(
+        "setuptools==79.0.1 \\\n    --hash=sha256:cc\n", ""
+    )
+
+
+def test_what_must_be_installed() -> None:
+    wanted = {"missing": "1", "other": "1", "damaged": "1", "right": "2024.1.2"}
+    installed = {"other": "2", "damaged": "1", "right": "2024.01.02", "foreign": "1"}
+    found = python_packages.wrong_packages(wanted, installed, {"damaged": "cut off"})
+    assert found == {"missing": (None, "1"), "other": ("2", "1"), "damaged": ("1, damaged: cut off", "1")}
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("notebook 7.0 requires tornado, which is not installed.", True),
+        ("Notebook 7.0 has requirement tornado>6, but you have tornado 5.", True),
+        ("outlines 0.0.46 requires pyairports, which is not installed.", False),
+        ("somebodys 1.0 requires something, which is not installed.", False),
+    ],
+)
+def test_pip_check_complains_about_the_packages_of_the_lock(line: str, complaint: bool) -> None:
+    assert python_packages.complains(line, {"notebook", "outlines"}, {"pyairports"}) is complaint

@@ -7,6 +7,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from plugins.plugin_utils.uv import requirement
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Prose, data, what tools write, and what is tested as it came from elsewhere.
 WITHOUT_LICENCE = (".md", ".rst", ".txt", ".json", ".gitignore", ".keep", "LICENSE", "changelogs/changelog.yaml")
@@ -28,5 +30,28 @@ def test_every_source_says_its_licence() -> None:
     assert without == []
 
 
+def test_every_rule_that_is_skipped_has_its_reason_beside_it() -> None:
+    skipped = re.compile(r"# (noqa|type: ignore|fmt: off|pragma: no cover|yamllint disable)(?!: skip)\b.*")
+    reason = re.compile(r"# noqa: [\w, -]+ - \w|# type: ignore\[[\w, -]+\]  # \w")
+    found = [
+        f"{name}: {match[0]}"
+        for name in tracked()
+        if name.endswith((".py", ".yml", ".sh")) and name != "tests/unit/test_tree.py"
+        for match in skipped.finditer((CHECKOUT / name).read_text(encoding="utf-8"))
+        if not reason.match(match[0])
+    ]
+    assert found == []
+
+
 def first_lines(name: str) -> str:
     return "\n".join((CHECKOUT / name).read_text(encoding="utf-8").splitlines()[:4])
+
+
+def test_uv_is_the_one_that_the_collection_is_tested_with() -> None:
+    pinned = (CHECKOUT / "requirements" / "dev.txt").read_text().split("\nuv==")[1].split("\n")
+    lines = ["uv==" + pinned[0]]
+    for line in pinned[1:]:
+        if not line.startswith(" "):
+            break
+        lines.append(line)
+    assert "\n".join(lines) in requirement()

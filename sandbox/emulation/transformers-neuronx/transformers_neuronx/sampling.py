@@ -20,7 +20,7 @@ from transformers_neuronx.module import is_split, load_split
 def _as_list(value: Union[int, Sequence[int], None]) -> List[int]:
     if value is None:
         return []
-    return list(value) if isinstance(value, (list, tuple)) else [int(value)]  # type: ignore[arg-type]
+    return list(value) if isinstance(value, (list, tuple)) else [int(value)]  # type: ignore[arg-type]  # a number by now
 
 
 class ModelForSampling(torch.nn.Module):

@@ -23,7 +23,7 @@ from sandbox import certificates
 from sandbox.repositories import __main__ as command
 from sandbox.repositories import faults, server
 from sandbox.settings import SandboxError
-from tests.unit.sandbox_repositories.conftest import Served
+from tests.unit.sandbox.conftest import Served
 
 INDEX = f"http://{server.PIP}"
 REMOTE = f"http://{server.GIT}/vllm-project/vllm.git"

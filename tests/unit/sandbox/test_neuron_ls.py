@@ -25,7 +25,7 @@ def tool(version: str) -> Any:
     )
     content, _ = host_packages._tools(package).files["/opt/aws/neuron/bin/neuron-ls"]
     module = types.ModuleType("neuron_ls")
-    exec(compile(content, "neuron-ls", "exec"), module.__dict__)  # noqa: S102  (it is the program under test)
+    exec(compile(content, "neuron-ls", "exec"), module.__dict__)  # noqa: S102 - it is the program under test
     return module
 
 

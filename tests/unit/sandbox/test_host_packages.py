@@ -33,7 +33,8 @@ def test_a_package_is_one_that_dpkg_reads(tmp_path: Path) -> None:
     source = root / "usr/src/aws-neuronx-2.21.37.0"
     assert '#define NEURON_VERSION "2.21.37.0"' in (source / "release.h").read_text()
     assert 'PACKAGE_VERSION="2.21.37.0"' in (source / "dkms.conf").read_text()
-    assert (root / "lib/udev/rules.d/neuron-udev.rules").read_text() == 'KERNEL=="neuron*", MODE="0666"\n'
+    rules = (root / "lib/udev/rules.d/neuron-udev.rules").read_text().splitlines()
+    assert rules[1:] == ['KERNEL=="neuron*", MODE="0666"']  # after the licence
     assert (root / "DEBIAN/conffiles").read_text() == "/etc/modules-load.d/neuron.conf\n"
     assert (root / "DEBIAN/postinst").stat().st_mode & 0o111
     sums = subprocess.run(

@@ -103,4 +103,4 @@ def test_the_hostile_index_offers_newer_packages_that_show_when_they_get_in(inde
     (wheel,) = (index / "hostile/simple/transformers-neuronx").glob("*.whl")
     assert "-99.0-" in wheel.name
     with zipfile.ZipFile(wheel) as archive, pytest.raises(ImportError, match="hostile transformers-neuronx"):
-        exec(archive.read("transformers_neuronx/__init__.py"), {})  # noqa: S102  (the test's own package)
+        exec(archive.read("transformers_neuronx/__init__.py"), {})  # noqa: S102 - the test's own package

@@ -17,7 +17,7 @@ import pytest
 from sandbox.repositories import apt, build, git_remote, keys, python_index, sdists, server
 from sandbox.repositories.deb import Deb
 from sandbox.settings import SandboxError
-from tests.unit.sandbox_repositories.conftest import ARCHIVES, archive
+from tests.unit.sandbox.conftest import ARCHIVES, archive
 
 # The real one: the fixture `archives` puts another in its place.
 FETCH = sdists.fetch

@@ -21,7 +21,7 @@ import pytest
 from sandbox import certificates, demo, ec2, engine, hardware, hosts, image, network
 from sandbox.settings import SandboxError, Settings
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
