@@ -55,9 +55,15 @@ class Mutation:
         """Whether the log of a failed part shows that the named test failed."""
         if re.fullmatch(r"(tests/\S+::)?test_\w+", self.fails):
             name = self.fails.rpartition("::")[2]
-            return bool(re.search(rf"(FAILED .*|ERROR .*|_{{3,}} ){name}\b", log))
-        # Molecule draws a line at the left, and breaks what is longer than its width.
-        return self.fails in " ".join(log.replace("│", " ").split())
+            # Molecule draws a line at the left, and breaks what is longer than its width.
+            whole = re.sub(r"\n *│   (?=\S)", "", log)
+            return bool(re.search(rf"(FAILED|ERROR) *[\w/.]+::{name}(?!\w)", whole))
+        return squeezed(self.fails) in squeezed(log)
+
+
+def squeezed(text: str) -> str:
+    """Return a text without all that molecule puts between its words."""
+    return re.sub(r"[\s│]+", "", text)
 
 
 def listed() -> list[Mutation]:
@@ -85,6 +91,8 @@ def copy(folder: Path) -> None:
         if (CHECKOUT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(CHECKOUT / name, folder / name)
+    # Molecule finds its configuration at the top of a repository.
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     link = folder / COLLECTION
     link.parent.mkdir(parents=True)
     link.symlink_to(folder)

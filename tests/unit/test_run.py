@@ -57,6 +57,8 @@ def test_each_role_has_three_things_to_break() -> None:
         ("tests/unit/test_x.py::test_a", "FAILED tests/unit/test_x.py::test_a - assert", True),
         ("test_a", "FAILED tests/unit/test_x.py::test_another - assert", False),
         ("test_a", "molecule/x/test_x.py::test_a PASSED\nfatal: [host]: FAILED!", False),
+        ("test_a_b", "  │ FAILED\n  │   tests/test_x.py::test_a_\n  │   b[ansible://host]\n", True),
+        ("test_a_b", "  │ FAILED\n  │   tests/test_x.py::test_a_\n  │   bc[ansible://host]\n", False),
         ("nothing is served", "  │ fatal: nothing is\n  │ served", True),
         ("nothing is served", "  │ fatal: something else", False),
     ],
