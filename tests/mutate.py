@@ -74,10 +74,11 @@ def listed() -> list[Mutation]:
 def together(mutations: list[Mutation]) -> Iterator[list[Mutation]]:
     """Yield what is broken in one copy: a unit test is quick, and a scenario takes minutes for several."""
 
-    def group(mutation: Mutation) -> tuple[str, str]:
-        return mutation.part, mutation.breaks if mutation.alone or mutation.part == "unit" else ""
+    # Long ones first, and those of one scenario, which wait for each other, apart.
+    def group(mutation: Mutation) -> tuple[bool, bool, str, str]:
+        unit = mutation.part == "unit"
+        return unit, mutation.alone, mutation.part, mutation.breaks if mutation.alone or unit else ""
 
-    # The long ones first.
     for _key, found in groupby(sorted(mutations, key=group), group):
         yield list(found)
 
@@ -108,8 +109,8 @@ def run(number: int, mutations: list[Mutation], turns: dict[str, threading.Lock]
     unit = part.name == "unit"
     command = f"pytest --quiet {mutations[0].fails.partition('::')[0]}" if unit else part.command
     log = folder.with_suffix(".log")
-    start = time.monotonic()
     with turns[part.name]:  # the hosts of a scenario have one name
+        start = time.monotonic()
         status = execute(command, folder, log, environment, part.minutes)
     text = ANSI.sub("", log.read_text(errors="replace"))
     missed = 0
