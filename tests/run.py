@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run every part of the proof, several at a time, and end with a table and the line `N passed, N failed`.
+"""Run every part of the proof, two at a time, and end with a table and the line `N passed, N failed`.
 
 `make test` runs what every change must hold, `make test-all` all there is, `make test-fast` what needs no Docker. A
 part is one command; what it prints goes to .build/logs/PART.log, and the end of that is shown when it fails, with the
@@ -24,7 +24,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 LOGS = CHECKOUT / ".build" / "logs"
 COLLECTION = ".build/collections/ansible_collections/neuronops/vllm"
-AT_A_TIME = 3  # a part waits about half of its time; two leave half of 2 cores idle
+AT_A_TIME = 2
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # Molecule draws a line before what the programs it runs print.
 PYTEST_SUMMARY = re.compile(r"^[ │]*(?:=+ )?(\d+ (?:passed|failed|error|skipped).*?) in [\d.]+s", re.MULTILINE)
@@ -71,7 +71,7 @@ def core(version: str, python: str) -> Part:
     return Part(f"core-{version}", f"tests/core.sh {version} {python}", needs_sandbox=True, minutes=20)
 
 
-# Long ones first, so that the workers end at about the same time.
+# Long ones first, so that the two workers end at about the same time.
 SLOW = [
     Part("vm", "pytest tests/vm --exitfirst --durations=0", needs_sandbox=True, minutes=45),
     *(
