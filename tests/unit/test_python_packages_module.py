@@ -20,16 +20,8 @@ from ansible_collections.neuronops.vllm.plugins.module_utils import packages
 from ansible_collections.neuronops.vllm.plugins.module_utils.environment import normalised
 from ansible_collections.neuronops.vllm.plugins.modules import python_packages
 
-LOCK = """\
-# head
-idna==3.10 \\
-    --hash=sha256:aa \\
-    --hash=sha256:bb
-setuptools==79.0.1 \\
-    --hash=sha256:cc
-torch-neuronx==2.5.1.2.7.5413+113e6810 \\
-    --hash=sha256:dd
-"""
+from tests.unit.test_packages import LOCK
+
 IDNA = "idna==3.10 \\\n    --hash=sha256:aa\n"
 DEMO = "demo-core==1.0 \\\n    --hash=sha256:bb\n"
 SETUPTOOLS = "setuptools==79.0.1 \\\n    --hash=sha256:cc\n"
