@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Role neuron_driver on a real kernel: it builds the module, loads it, takes it through a new kernel and a new driver.
+"""Role neuron_driver on a real kernel: it builds the module, loads it, takes it through a new driver and a new kernel.
 
 The tests are the chapters of one story and run in their order. Needs the sandbox: `make test-vm` starts it.
 """
@@ -161,31 +161,6 @@ def test_without_root_the_same_is_seen(host: Host) -> None:
         assert as_user[part] == as_root[part], part
 
 
-def test_a_newer_kernel_is_prepared_and_the_reboot_reported(host: Host) -> None:
-    newer, before = host.disk.newer_kernel, host.boot_id()
-    host.machine.run(f"DEBIAN_FRONTEND=noninteractive apt-get -q -y install linux-image-{newer}", seconds=1200)
-    said = host.role()
-    reason = rf"reboot of machine is required: kernel\s+{re.escape(newer)}\s+is\s+installed"
-    assert re.search(reason, said), said[-3000:]
-    found = host.info()
-    assert (found["kernel"]["release"], found["kernel"]["newest"]) == (host.disk.kernel, newer)
-    assert found["driver"]["built_for_newest"]
-    assert host.boot_id() == before
-
-
-def test_the_reboot_is_made_when_asked_for_and_the_module_is_there_again(host: Host) -> None:
-    boots = host.machine.boots
-    host.role(neuron_driver_reboot="when_needed")
-    assert host.machine.boots == boots + 1
-    found = host.info()
-    assert found["kernel"]["release"] == host.disk.newer_kernel
-    assert found["driver"]["loaded"] == DRIVER
-    assert found["neuron_ls"]["rc"] == 0
-    assert host.machine.run("test -c /dev/neuron0").returncode == 0
-    assert changed(host.role(neuron_driver_reboot="when_needed")) == 0
-    assert host.machine.boots == boots + 1
-
-
 def newer_stack() -> dict[str, Any]:
     return stacks.resolve(overrides={"host_packages": NEWER})
 
@@ -211,3 +186,28 @@ def test_the_new_module_is_loaded_without_a_reboot_when_nothing_uses_the_old(hos
     assert found["driver"]["loaded"] == NEWER["aws-neuronx-dkms"]
     assert found["neuron_ls"]["cores"] == 2
     assert host.machine.boots == boots
+
+
+def test_a_newer_kernel_is_prepared_and_the_reboot_reported(host: Host) -> None:
+    newer, before = host.disk.newer_kernel, host.boot_id()
+    host.machine.run(f"DEBIAN_FRONTEND=noninteractive apt-get -q -y install linux-image-{newer}", seconds=1200)
+    said = host.role(neuron_driver_stack=newer_stack())
+    reason = rf"reboot of machine is required: kernel\s+{re.escape(newer)}\s+is\s+installed"
+    assert re.search(reason, said), said[-3000:]
+    found = host.info()
+    assert (found["kernel"]["release"], found["kernel"]["newest"]) == (host.disk.kernel, newer)
+    assert found["driver"]["built_for_newest"]
+    assert host.boot_id() == before
+
+
+def test_the_reboot_is_made_when_asked_for_and_the_module_is_there_again(host: Host) -> None:
+    boots = host.machine.boots
+    host.role(neuron_driver_stack=newer_stack(), neuron_driver_reboot="when_needed")
+    assert host.machine.boots == boots + 1
+    found = host.info()
+    assert found["kernel"]["release"] == host.disk.newer_kernel
+    assert found["driver"]["loaded"] == NEWER["aws-neuronx-dkms"]
+    assert found["neuron_ls"]["rc"] == 0
+    assert host.machine.run("test -c /dev/neuron0").returncode == 0
+    assert changed(host.role(neuron_driver_stack=newer_stack(), neuron_driver_reboot="when_needed")) == 0
+    assert host.machine.boots == boots + 1
