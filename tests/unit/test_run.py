@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutate import Mutation, listed
-from tests.run import CHECKOUT, KNOWN, NOT_RUN, Part, count
+from tests.run import CHECKOUT, KNOWN, NOT_RUN, Part, count, molecule
 
 PART = Part("some", "true")
 FAILED = "FAILED tests/x.py::y\n==== 2 failed, 3 passed, 1 skipped in 1.23s ====\n"
@@ -32,6 +32,12 @@ FAILED = "FAILED tests/x.py::y\n==== 2 failed, 3 passed, 1 skipped in 1.23s ====
 )
 def test_count(log: str, exit_status: int, counted: tuple[int, int]) -> None:
     assert count(PART, log, exit_status) == counted
+
+
+def test_a_scenario_goes_on_with_the_hosts_of_the_one_before() -> None:
+    part = molecule("one", "two")
+    assert part.name == "molecule-one-two"
+    assert part.command == ("molecule test --scenario-name one --destroy never && molecule test --scenario-name two")
 
 
 @pytest.mark.parametrize("mutation", listed(), ids=lambda mutation: f"{mutation.role}: {mutation.breaks}")
