@@ -9,18 +9,12 @@ NEURON_STACK chooses another entry of data/stacks.yml. --keep leaves it running,
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import re
 import shlex
 import signal
-import socket
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,15 +23,13 @@ import yaml
 
 from plugins.plugin_utils import stacks
 from sandbox import ec2, hosts, image, lifecycle
+from sandbox.fleet import CHECKOUT, Fleet, plain
+from sandbox.progress import Progress
 from sandbox.settings import SandboxError, Settings
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 INSTANCE_TYPES = ("inf2.xlarge", "trn1.2xlarge")
 ACTIVE = "/opt/aws_neuron_venv_pytorch"
 PORT = 8000
-# A step is shown when it has taken this long, and again after each such time.
-SHOWN_AFTER_SECONDS = 3
-HEARTBEAT_SECONDS = 15
 # Long enough that one wrong token would show, short enough for the shortest context of any stack.
 REQUESTS: list[dict[str, Any]] = [
     {"prompt": "the people of this country", "max_tokens": 16},
@@ -53,47 +45,6 @@ Stands in: moto for EC2 (each instance becomes a systemd container of Debian in 
            model. There is no Neuron hardware and no AWS account, so the speed says nothing about a real host."""
 
 
-class Progress:
-    """Prints the phases, the steps that take a while, and how long each phase took."""
-
-    def __init__(self) -> None:
-        self.start = time.monotonic()
-        self.phases: list[tuple[str, float]] = []
-        self._doing = ""
-        self._show_at = self.start
-        self._ended = threading.Event()
-        threading.Thread(target=self._heartbeat, daemon=True).start()
-
-    def say(self, text: str) -> None:
-        print(text, flush=True)
-
-    def step(self, text: str) -> None:
-        self._doing, self._show_at = text, time.monotonic() + SHOWN_AFTER_SECONDS
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        begin = time.monotonic()
-        self.say(f"\n== {name}")
-        self.step(name)
-        yield
-        self._doing = ""
-        self.phases.append((name, time.monotonic() - begin))
-
-    def table(self) -> str:
-        rows = [*self.phases, ("total", time.monotonic() - self.start)]
-        return "\n".join(f"  {name:44} {seconds:7.1f} s" for name, seconds in rows)
-
-    def _clock(self) -> str:
-        minutes, seconds = divmod(int(time.monotonic() - self.start), 60)
-        return f"{minutes}:{seconds:02d}"
-
-    def _heartbeat(self) -> None:
-        while not self._ended.wait(1):
-            if self._doing and time.monotonic() >= self._show_at:
-                self._show_at = time.monotonic() + HEARTBEAT_SECONDS
-                self.say(f"  {self._clock()}  {self._doing} ...")
-
-
 class Demo:
     def __init__(self, settings: Settings, stack: str | None) -> None:
         self.settings = settings
@@ -103,6 +54,7 @@ class Demo:
         except stacks.StackError as error:
             raise SandboxError(f"NEURON_STACK: {error}") from None
         self.log = settings.cache / f"{settings.name}-demo.log"
+        self.fleet = Fleet(settings, self.log, self.progress.step)
 
     @property
     def system(self) -> str:
@@ -124,11 +76,11 @@ class Demo:
             lifecycle.up(self.settings, systems=[self.system])
         self.write_variables()
         with self.progress.phase(f"Launch {' and '.join(INSTANCE_TYPES)}"):
-            self.playbook("launch.yml", self.vars_file)
+            self.fleet.playbook("launch.yml", self.vars_file)
         with self.progress.phase("Bring the hosts to serving vLLM (site.yml)"):
-            self.playbook("site.yml", self.settings.variables_file)
+            self.fleet.playbook("site.yml", self.settings.variables_file)
         with self.progress.phase("The same again (site.yml, nothing to do)"):
-            recap = self.playbook("site.yml", self.settings.variables_file)
+            recap = self.fleet.playbook("site.yml", self.settings.variables_file)
             changed = {host: counts["changed"] for host, counts in recap.items()}
             if any(changed.values()) or len(changed) < len(INSTANCE_TYPES) + 1:
                 raise SandboxError(f"The second run was to change nothing on any host; changed: {changed}.")
@@ -157,92 +109,8 @@ class Demo:
         with self.settings.variables_file.open("a") as file:
             yaml.safe_dump(of_the_fleet, file)
 
-    def environment(self) -> dict[str, str]:
-        # Nothing of the person's own AWS settings, so that no request can go to a real account.
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ANSIBLE_"))}
-        return {
-            **own,
-            **lifecycle.environment(self.settings),
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            # Of the plugins that we use, not of ours.
-            "ANSIBLE_DEPRECATION_WARNINGS": "0",
-            "PYTHONUNBUFFERED": "1",
-        }
-
-    def playbook(self, name: str, variables: Path, *more: str) -> dict[str, dict[str, int]]:
-        """Run a playbook over the inventory, showing each task, and return its recap."""
-        command = [
-            "ansible-playbook",
-            "-i",
-            "inventories/aws_ec2.yml",
-            f"playbooks/{name}",
-            "-e",
-            f"@{variables}",
-            *more,
-        ]
-        process = subprocess.Popen(
-            command,
-            cwd=CHECKOUT,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        lines: list[str] = []
-        assert process.stdout  # noqa: S101 - it is a pipe
-        try:
-            with self.log.open("a") as log:
-                log.write(f"\n$ {shlex.join(command)}\n")
-                for line in process.stdout:
-                    log.write(line)
-                    log.flush()
-                    lines.append(line.rstrip())
-                    task = re.match(r"TASK \[(?:neuronops\.vllm\.)?(.+?)\] \*", line)
-                    if task:
-                        self.progress.step(task[1])
-            status = process.wait()
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait()
-        if status:
-            said = "\n".join(lines[-60:])
-            raise SandboxError(f"{name} ended with exit status {status}. Its output ends:\n{said}")
-        return recap(lines)
-
-    def ssh(self, address: str, *arguments: str) -> list[str]:
-        key, known = self.settings.state / "id_ed25519", self.settings.state / "known_hosts"
-        options = ["-o", f"UserKnownHostsFile={known}", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20"]
-        return ["ssh", "-i", str(key), *options, *arguments, f"ubuntu@{address}"]
-
-    def remote(self, address: str, command: list[str], stdin: str = "") -> str:
-        done = subprocess.run(
-            [*self.ssh(address), shlex.join(command)], input=stdin, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise SandboxError(f"`{command[0]}` on {address} failed: {done.stderr.strip()[-2000:]}")
-        return done.stdout
-
-    def inventory(self) -> dict[str, dict[str, Any]]:
-        """The hosts as the inventory plugin finds them."""
-        done = subprocess.run(
-            ["ansible-inventory", "-i", "inventories/aws_ec2.yml", "--list"],
-            cwd=CHECKOUT, env=self.environment(), capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise SandboxError(f"ansible-inventory failed: {done.stderr.strip()[-2000:]}")
-        listed = json.loads(done.stdout)
-        found: dict[str, dict[str, Any]] = listed["_meta"]["hostvars"]
-        return {name: found[name] for name in listed.get("neuron", {}).get("hosts", [])}
-
     def ask_all(self) -> None:
-        found = self.inventory()
+        found = self.fleet.inventory()
         addresses = [plain(variables["ansible_host"]) for variables in found.values()]
         types = sorted(plain(variables["ec2_instance_type"]) for variables in found.values())
         if types != sorted(INSTANCE_TYPES):
@@ -275,7 +143,7 @@ class Demo:
         """The version and the answers of the server on a host, which listens on that host's loopback."""
         import openai
 
-        with self.tunnel(address) as port, openai.OpenAI(
+        with self.fleet.tunnel(address, PORT) as port, openai.OpenAI(
             base_url=f"http://127.0.0.1:{port}/v1", api_key="none", timeout=120
         ) as client:
             model = client.models.list().data[0].id
@@ -286,36 +154,14 @@ class Demo:
                 for request in REQUESTS
             ]  # fmt: skip
             code = "import importlib.metadata as m; print(m.version('vllm'))"
-            version = self.remote(address, ["sudo", f"{ACTIVE}/bin/python", "-c", code]).strip()
+            version = self.fleet.remote(address, ["sudo", f"{ACTIVE}/bin/python", "-c", code]).strip()
         return version, texts
-
-    @contextlib.contextmanager
-    def tunnel(self, address: str) -> Iterator[int]:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        forward = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{port}:127.0.0.1:{PORT}"]
-        process = subprocess.Popen(
-            self.ssh(address, *forward), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-        )
-        try:
-            for _ in range(100):
-                if process.poll() is not None:
-                    said = process.stderr.read().decode(errors="replace") if process.stderr else ""
-                    raise SandboxError(f"The SSH tunnel to {address} did not open: {said.strip()}")
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-                time.sleep(0.1)
-            yield port
-        finally:
-            process.terminate()
-            process.wait()
 
     def decode_greedily(self, address: str) -> list[str]:
         """What plain greedy decoding by transformers gives, without vLLM, in the environment of a host."""
         program = (CHECKOUT / "sandbox" / "greedy.py").read_text()
         command = ["sudo", f"{ACTIVE}/bin/python", "-c", program, image.MODEL]
-        texts: list[str] = json.loads(self.remote(address, command, json.dumps(REQUESTS)))
+        texts: list[str] = json.loads(self.fleet.remote(address, command, json.dumps(REQUESTS)))
         return texts
 
     def versions(self, address: str) -> list[str]:
@@ -325,8 +171,8 @@ class Demo:
             "import importlib.metadata as m, sys; print('Python', sys.version.split()[0]); "
             f"[print(name, m.version(name)) for name in {packages}]"
         )
-        driver = self.remote(address, ["cat", "/sys/module/neuron/version"]).strip()
-        python = self.remote(address, ["sudo", f"{ACTIVE}/bin/python", "-c", code]).splitlines()
+        driver = self.fleet.remote(address, ["cat", "/sys/module/neuron/version"]).strip()
+        python = self.fleet.remote(address, ["sudo", f"{ACTIVE}/bin/python", "-c", code]).splitlines()
         return [f"driver {driver} (loaded)", ", ".join(python)]
 
     def how_to_use(self) -> str:
@@ -336,7 +182,7 @@ class Demo:
             if name in os.environ
         )
         addresses = [entry["address"] for entry in hosts.listing(self.settings) if "neuronops.instance" in entry]
-        tunnel = shlex.join(self.ssh(addresses[0], "-N", "-L", f"127.0.0.1:{PORT}:127.0.0.1:{PORT}"))
+        tunnel = shlex.join(self.fleet.ssh(addresses[0], "-N", "-L", f"127.0.0.1:{PORT}:127.0.0.1:{PORT}"))
         return f"""
 The sandbox is left running. In this folder:
   {prefix}export PATH={Path(sys.executable).parent}:$PATH
@@ -347,18 +193,6 @@ The sandbox is left running. In this folder:
   curl http://127.0.0.1:{PORT}/v1/models
 Remove it:
   python -m sandbox down"""
-
-
-def plain(value: Any) -> str:
-    """A value of `ansible-inventory --list`, which marks text from outside."""
-    return str(value["__ansible_unsafe"] if isinstance(value, dict) else value)
-
-
-def recap(lines: list[str]) -> dict[str, dict[str, int]]:
-    """Host -> its counts, from the end of a playbook's output."""
-    start = max((number for number, line in enumerate(lines) if line.startswith("PLAY RECAP")), default=len(lines))
-    rows = (re.match(r"(\S+)\s+:\s+(ok=.*)", line) for line in lines[start:])
-    return {row[1]: {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", row[2])} for row in rows if row}
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from sandbox import certificates, demo, ec2, engine, hardware, hosts, image, network
+from sandbox import certificates, demo, ec2, engine, fleet, hardware, hosts, image, network
 from sandbox.settings import SandboxError, Settings
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -335,9 +335,9 @@ class TestDemo:
             "i-0a : ok=36   changed=7    unreachable=0    failed=1    skipped=8",
             "localhost                  : ok=2    changed=0    unreachable=0    failed=0",
         ]
-        found = demo.recap(output)
+        found = fleet.recap(output)
         assert {host: counts["changed"] for host, counts in found.items()} == {"i-0a": 7, "localhost": 0}
-        assert demo.recap(output[:1]) == {}
+        assert fleet.recap(output[:1]) == {}
 
     def test_hosts_have_a_python_that_the_stack_knows(self, settings: Settings) -> None:
         made: Any = object.__new__(demo.Demo)
