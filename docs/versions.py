@@ -45,6 +45,11 @@ that everything around them works, and says nothing about these two. 0.3.3 also 
 and does not start without DNS.
 """
 
+ON_THE_HOST = "NEURON_ON_DEVICE_SAMPLING_DISABLED"
+SAMPLING = f"""With `{ON_THE_HOST}=1` these sample on the host, as on the device they mix up the
+sampling parameters of requests that are served together: {{0}}.
+"""
+
 
 def context(entry: dict[str, Any]) -> str:
     limit = entry["server"]["max_model_len"]
@@ -131,8 +136,11 @@ def text() -> str:
     for entry in newest_first:
         excluded += [[f"`{entry['name']}`", f"`{name}`", why] for name, why in entry["excluded_packages"].items()]
     meanings = "".join(f"- *{name}*: {meaning}.\n" for name, meaning in EVIDENCE.items())
+    on_the_host = ", ".join(
+        f"`{entry['name']}`" for entry in newest_first if ON_THE_HOST in entry["server"]["environment"]
+    )
     return (
-        f"{HEAD}{table(combinations)}\nHow we know:\n\n{meanings}\n{ARCHIVES}\n"
+        f"{HEAD}{table(combinations)}\nHow we know:\n\n{meanings}\n{ARCHIVES}\n{SAMPLING.format(on_the_host)}\n"
         f"## What is installed\n\n{table(packages)}\n"
         f"## What is left out\n\n{table(excluded)}\n"
         "## What is refused\n\n"

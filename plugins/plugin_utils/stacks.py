@@ -44,7 +44,12 @@ FIELDS: dict[str, Any] = {
         "build_environment": dict,
         "needs_neuron_ls": bool,
     },
-    "server": {"max_model_len": (int, type(None)), "block_size_is_context": bool, "arguments": list},
+    "server": {
+        "max_model_len": (int, type(None)),
+        "block_size_is_context": bool,
+        "arguments": list,
+        "environment": dict,
+    },
 }
 
 

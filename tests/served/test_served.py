@@ -2,7 +2,8 @@
 """Each stack's vLLM, built from its real sources by the roles, serves what plain greedy decoding answers.
 
 On this machine, without any container: the roles install into an environment here from the sandbox's repositories,
-vLLM's own API server runs on the CPU emulation, and the real openai client asks it several things at once.
+vLLM's own API server runs on the CPU emulation, and the real openai client asks it several things at once, also while
+it draws the text of somebody else at random.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ BETWEEN = ["vllm-0.8.5", "vllm-0.6.6"]
 # vLLM 0.4.2 serves 32 tokens in all, the prompt among them.
 PROMPTS = ["the world is", "my name is", "people say that water"]
 TOKENS = 12
+CONTEXT = 128  # of the server, in tokens, where the stack has no limit
 SECONDS_TO_START = 300
 
 
@@ -163,7 +165,7 @@ class ServedModel:
 
     def __init__(self, stack: dict[str, Any], venv: Path, folder: Path, work: Path) -> None:
         self.port, self.log = free_port(), work / stack["name"] / "server.log"
-        length = stack["server"]["max_model_len"] or 128
+        length = stack["server"]["max_model_len"] or CONTEXT
         command = [str(venv / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server"]
         command += [
             "--model",
@@ -177,7 +179,7 @@ class ServedModel:
         ]
         command += ["--tensor-parallel-size", "2", "--max-num-seqs", "4", "--max-model-len", str(length)]
         command += ["--block-size", str(length)] if stack["server"]["block_size_is_context"] else []
-        variables = environment(work)
+        variables = {**environment(work), **stack["server"]["environment"]}
         if stack["name"] == "vllm-0.3.3":
             (work / "resolves").mkdir(exist_ok=True)
             (work / "resolves" / "sitecustomize.py").write_text(RESOLVES)
@@ -214,9 +216,9 @@ class ServedModel:
             self.process.wait()
 
 
-def greedy(venv: Path, folder: Path) -> list[str]:
+def greedy(venv: Path, folder: Path, prompts: list[str], tokens: int) -> list[str]:
     """Return what transformers alone answers."""
-    requests = json.dumps([{"prompt": prompt, "max_tokens": TOKENS} for prompt in PROMPTS])
+    requests = json.dumps([{"prompt": prompt, "max_tokens": tokens} for prompt in prompts])
     command = [str(venv / "bin" / "python"), str(CHECKOUT / "sandbox" / "greedy.py"), str(folder)]
     answer = subprocess.run(command, input=requests, capture_output=True, text=True, check=True)
     texts: list[str] = json.loads(answer.stdout)
@@ -240,8 +242,17 @@ def test_the_server_answers_as_plain_greedy_decoding(
         answer = client.completions.create(model="tiny", prompt=prompt, max_tokens=TOKENS, temperature=0)
         return answer.choices[0].text
 
-    expected = greedy(venv, tiny_model)
+    expected = greedy(venv, tiny_model, PROMPTS, TOKENS)
     assert len(set(expected)) == len(PROMPTS), "an oracle that always says the same proves nothing"
+    length = stack["server"]["max_model_len"] or CONTEXT
     with ServedModel(stack, venv, tiny_model, work) as client, concurrent.futures.ThreadPoolExecutor() as pool:
         assert list(pool.map(functools.partial(ask, client), PROMPTS)) == expected
+        # Whoever comes while another is served is sampled as they asked, and so is the other.
+        drawn = client.completions.create(
+            model="tiny", prompt="the", max_tokens=length - TOKENS, temperature=1, stream=True
+        )
+        pieces = [next(drawn).choices[0].text]
+        assert list(pool.map(functools.partial(ask, client), PROMPTS)) == expected
+        pieces += [piece.choices[0].text for piece in drawn]
+        assert "".join(pieces) != greedy(venv, tiny_model, ["the"], length - TOKENS)[0]
     shutil.rmtree(venv)

@@ -88,3 +88,13 @@ def test_what_the_controller_keeps_is_beside_the_inventory(role: str, option: st
     # `-i host,` gives the text None, add_host the value, and no inventory at all nothing.
     for known in (defaults, {**defaults, "inventory_dir": "None"}, {**defaults, "inventory_dir": None}):
         assert value(option, known) == f"./.neuronops/{name}"
+
+
+def test_a_servers_variables_are_the_stacks_and_the_users_before_them() -> None:
+    known = {
+        **read("vllm_server", "vars"),
+        "vllm_server_stack": {"server": {"environment": {"OF_THE_STACK": "1", "OF_BOTH": "1"}}},
+        "vllm_server_environment": {"OF_BOTH": "0", "OF_THE_USER": "0"},
+    }
+    expected = {"OF_THE_STACK": "1", "OF_BOTH": "0", "OF_THE_USER": "0"}
+    assert value("_vllm_server_environment", known) == expected

@@ -34,6 +34,12 @@ def test_every_entry_agrees_with_itself(name: str) -> None:
     assert all(re.fullmatch(r"3\.\d+", python) for python in entry["pythons"])
 
 
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_release_that_mixes_up_sampling_parameters_samples_on_the_host(name: str) -> None:
+    mixes_up = (0, 6, 3) <= stacks.release(ENTRIES[name]["vllm"]["version"]) < (0, 9)
+    assert (ENTRIES[name]["server"]["environment"].get("NEURON_ON_DEVICE_SAMPLING_DISABLED") == "1") == mixes_up
+
+
 def test_the_default_is_an_entry() -> None:
     assert stacks.load()["default"] in ENTRIES
 
