@@ -105,8 +105,14 @@ def _remember_host_key(settings: Settings, address: str, line: str) -> None:
 def listing(settings: Settings) -> list[dict[str, str]]:
     """Every container of the sandbox, also stopped ones: name, state, address and labels."""
     ids = docker("ps", "--all", "--quiet", "--filter", f"label=neuronops.sandbox={settings.name}").split()
+    try:
+        inspected = json.loads(docker("inspect", *ids)) if ids else []
+    except SandboxError as error:
+        if "No such object" not in str(error):
+            raise
+        return listing(settings)  # one of them was removed in between
     found = []
-    for container in json.loads(docker("inspect", *ids)) if ids else []:
+    for container in inspected:
         networks = container["NetworkSettings"]["Networks"]
         found.append(
             {

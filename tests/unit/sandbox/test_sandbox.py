@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import socket
 import ssl
@@ -310,6 +311,41 @@ class TestReconciler:
         reconciler.step()
         reconciler.step()
         assert capsys.readouterr().out.count("i-1: could not be started") == 1
+
+
+class TestHosts:
+    def test_one_that_is_removed_while_they_are_listed_is_no_failure(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stays = {
+            "Config": {"Labels": {}},
+            "Name": "/stays",
+            "NetworkSettings": {"Networks": {}},
+            "State": {"Status": "running"},
+        }
+        present = iter(["stays goes", "stays"])
+
+        def docker(command: str, *arguments: str) -> str:
+            if command == "ps":
+                return next(present)
+            if "goes" in arguments:
+                raise SandboxError("docker inspect goes failed: Error: No such object: goes")
+            return json.dumps([stays])
+
+        monkeypatch.setattr(hosts, "docker", docker)
+        assert [entry["name"] for entry in hosts.listing(settings)] == ["stays"]
+
+    def test_a_listing_that_fails_for_another_reason_says_it(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def docker(command: str, *_arguments: str) -> str:
+            if command == "ps":
+                return "one"
+            raise SandboxError("docker inspect one failed: Cannot connect to the Docker daemon")
+
+        monkeypatch.setattr(hosts, "docker", docker)
+        with pytest.raises(SandboxError, match="Cannot connect"):
+            hosts.listing(settings)
 
 
 class TestDemo:
