@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every option means the same as a YAML value and as text, and what cannot be meant is refused by name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible.parsing.splitter import parse_kv
+from ansible.parsing.utils.yaml import from_yaml
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import options
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.options import OptionError, convert, converted, unknown
+
+OWNERS = (*options.roles(), *options.playbooks())
+EVERY = [(owner, name) for owner in OWNERS for name in options.specification(owner)]
+# A value of each type that no default is, so that a conversion that returns the default is seen.
+SAMPLES: dict[str, list[Any]] = {
+    "bool": [True, False],
+    "int": [0, 1, 4711],
+    "str": ["text", "3.10", "no", "0123", "a b", "1e3"],
+    "path": ["/srv/a b/c"],
+    "raw": ["25%"],
+    "list": [[], ["one", "3.10"]],
+    "dict": [{}, {"NAME": "value"}],
+}
+
+
+def samples(spec: dict[str, Any]) -> list[Any]:
+    """Return values that an option may have."""
+    if spec.get("choices"):
+        return list(spec["choices"])
+    if spec.get("elements") == "dict":
+        return [[{"instance_type": "inf2.xlarge", "count": 2}]]
+    return SAMPLES[spec.get("type", "str")]
+
+
+def as_text(value: Any) -> str:
+    """Return a value as a person types it: text as it is, true and false, a number, and JSON for what has parts."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def test_every_option_of_every_role_and_playbook_is_tried() -> None:
+    tried = {name for _owner, name in EVERY}
+    declared = {name for owner in OWNERS for name in options.specification(owner)}
+    print(f"{len(tried)} of {len(declared)} options tried as YAML, -e name=value, INI and survey text")
+    assert tried == declared and len(tried) >= 100
+    assert {
+        "neuron_driver",
+        "neuron_venv",
+        "transformers_neuronx",
+        "vllm",
+        "vllm_server",
+        "launch",
+        "terminate",
+    } <= set(OWNERS)
+
+
+@pytest.mark.parametrize(("owner", "name"), EVERY, ids=[name for _owner, name in EVERY])
+def test_an_option_means_the_same_as_a_yaml_value_and_as_text(owner: str, name: str) -> None:
+    spec = options.specification(owner)[name]
+    for value in samples(spec):
+        from_document = from_yaml(json.dumps({name: value}))[name]
+        wanted = convert(name, from_document, spec)
+        assert wanted == value and isinstance(wanted, type(value))
+        # -e name=value and the key=value form of an INI line keep text as it is; so does the answer of a survey.
+        given = parse_kv(f"{name}={json.dumps(as_text(value))}")[name]
+        for text in (given, as_text(value)):
+            assert convert(name, text, spec) == wanted, text
+        # What an INI file makes of numbers, lists and dictionaries that it can read.
+        if not isinstance(value, (str, bool)):
+            assert convert(name, json.loads(as_text(value)), spec) == wanted
+
+
+@pytest.mark.parametrize("text", ["false", "False", "no", "off", "0", " FALSE "])
+def test_false_as_text_is_false(text: str) -> None:
+    assert convert("neuron_driver_allow_downgrade", text, {"type": "bool"}) is False
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        *(("bool", value) for value in ("maybe", "", 2, [], 1.0)),
+        *(("int", value) for value in ("eight", "8.0", 8.0, True, "", "0x10", "\u0669", "1e3")),
+        *(("str", value) for value in (3.1, 8, True, [], {}, "a\nb", "a\x1b[2J", "a\u2028b")),
+        *(("list", value) for value in ("boto3", "a,b", "", {}, 3, '{"a": 1}', [["a"]], [None])),
+        *(("dict", value) for value in ("a=b", '{"a": {"b": 1}', [], "[]", {1: 2})),
+        *((kind, None) for kind in ("bool", "int", "str", "list", "dict")),
+    ],
+)
+def test_what_cannot_be_converted_is_refused_by_name(kind: str, value: Any) -> None:
+    with pytest.raises(OptionError, match="vllm_server_x"):
+        convert("vllm_server_x", value, {"type": kind})
+
+
+def test_a_number_where_a_text_is_wanted_is_told_about_quotes() -> None:
+    with pytest.raises(OptionError, match=r"neuron_venv_python is 3.1 .*Write it in quotes"):
+        convert("neuron_venv_python", 3.10, {"type": "str"})
+
+
+def test_a_secret_is_never_in_a_message() -> None:
+    for name, kind in (("vllm_server_environment", "dict"), ("vllm_server_api_key", "str")):
+        for value in ("SECRET\n", "HF_TOKEN=SECRET", ["SECRET"], {"HF_TOKEN": ["SECRET"]}, {"A": "SECRET\n"}):
+            try:
+                convert(name, value, {"type": kind})
+            except OptionError as error:
+                assert "SECRET" not in str(error)
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_a_misspelt_option_is_refused_with_the_nearest_name(owner: str) -> None:
+    for name in options.specification(owner):
+        wrong = name[:-2] + name[-1] + name[-2] + "x"
+        said = unknown(owner, [name, wrong, "another_variable", "_" + wrong])
+        assert len(said) == 1 and said[0].startswith(f"{wrong} is no option of") and "did you mean" in said[0]
+
+
+def test_a_variable_belongs_to_the_role_with_the_longer_prefix() -> None:
+    assert unknown("vllm", ["vllm_server_port", "vllm_server_prot"]) == []
+    assert len(unknown("vllm_server", ["vllm_server_prot", "vllm_prot"])) == 1
+    assert unknown("site", ["neuron_driver_holt", "neuron_stack"]) == []
+
+
+def test_a_password_of_a_proxy_is_refused_with_the_way_out() -> None:
+    with pytest.raises(OptionError, match=r"neuron_driver_environment.HTTPS_PROXY holds .*apt.conf.d") as refused:
+        convert("neuron_driver_environment", {"HTTPS_PROXY": "http://user:SECRET@proxy:3128"}, {"type": "dict"})
+    assert "SECRET" not in str(refused.value)
+    assert convert("neuron_driver_environment", {"HTTPS_PROXY": "http://proxy:3128"}, {"type": "dict"})
+
+
+def test_what_is_not_set_has_its_default_and_what_is_required_is_missed() -> None:
+    found, wrong = converted(
+        "launch",
+        {"launch_groups": [], "launch_wait_for_ssh": "false"},
+        {"launch_groups": [], "launch_wait_for_ssh": "false"}.get,
+    )
+    assert found["wait_for_ssh"] is False and found["root_volume_size"] == 512 and found["fleet"] == "neuron"
+    assert wrong == ["launch_subnet_id is required, and is not set", "launch_key_name is required, and is not set"]
+    assert "instance_ids" not in converted("terminate", {}, str)[0]
+
+
+def test_entries_of_a_list_of_dictionaries_are_checked() -> None:
+    spec = options.specification("launch")["launch_groups"]
+    assert convert("launch_groups", [{"instance_type": "inf2.xlarge", "count": "2"}], spec)[0]["count"] == 2
+    incomplete, misspelt = {"instance_type": "inf2.xlarge"}, {"instance_typ": "x", "count": 1}
+    for wrong, said in ((incomplete, "count is required"), (misspelt, "did you mean instance_type")):
+        with pytest.raises(OptionError, match=said):
+            convert("launch_groups", [wrong], spec)
