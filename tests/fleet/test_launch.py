@@ -300,7 +300,15 @@ def test_a_region_comes_from_the_profile_and_is_never_chosen_for_the_user(cloud:
     for command in (("ansible-inventory", "--graph"), ("ansible-playbook", "playbooks/terminate.yml")):
         done = cloud.run(*command)
         assert done.returncode != 0 and "No AWS region is given" in said(done)
-    cloud.environment.update(AWS_CONFIG_FILE=str(tmp_path / "config"), AWS_PROFILE="fleet")
+    keys = [
+        f"{name.lower()} = {cloud.environment.pop(name)}" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    ]
+    (tmp_path / "credentials").write_text("\n".join(["[fleet]", *keys, ""]), encoding="utf-8")
+    cloud.environment.update(
+        AWS_CONFIG_FILE=str(tmp_path / "config"),
+        AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"),
+        AWS_PROFILE="fleet",
+    )
     assert changed(cloud.launch(("inf2.xlarge", 1))) > 0
     assert cloud.instances()[0]["InstanceId"] in cloud.run("ansible-inventory", "--graph").stdout
 
@@ -329,7 +337,7 @@ class TestInventory:
         [
             (["-e", "vllm_server_model=/m", "-e", "vllm_server_prot=9000"], "did you mean vllm_server_port?"),
             (["-e", "vllm_server_model=/m", "-e", "neuron_stak=x"], "did you mean neuron_stack?"),
-            (["-e", "vllm_server_model=/m", "-e", "neuron_stack=0.9.2"], "did you mean vllm-0.9.2?"),
+            (["-e", "vllm_server_model=/m", "-e", "neuron_stack=0.9.2"], "Did you mean vllm-0.9.2?"),
             (["-e", "vllm_server_model=/m", "-e", '{"neuron_stack_overrides": "{"}'], "neuron_stack_overrides"),
             (["--limit", "host1"], "vllm_server_model"),
             (["--tags", "vllm_serve", "-e", "vllm_server_model=/m"], "The tags are the names of the roles"),
