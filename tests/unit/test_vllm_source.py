@@ -70,10 +70,9 @@ def test_a_tag_or_branch_is_checked_out_without_its_history(upstream: Path, targ
     assert git(target, "status", "--porcelain") == ""
 
 
-@pytest.mark.parametrize("length", [9, 40])
-def test_a_commit_is_checked_out(upstream: Path, target: Path, length: int) -> None:
+def test_a_commit_is_checked_out(upstream: Path, target: Path) -> None:
     wanted = git(upstream, "rev-parse", "v0.1.0")
-    assert checkout(upstream.as_uri(), wanted[:length], None, str(target)) == wanted
+    assert checkout(upstream.as_uri(), wanted, None, str(target)) == wanted
     assert (target / "setup.py").read_text() == "first"
 
 
@@ -84,9 +83,14 @@ def test_a_bundle_is_a_repository(upstream: Path, target: Path, tmp_path: Path) 
     assert (target / "setup.py").read_text() == "second"
 
 
-def test_the_pinned_commit_may_be_short(upstream: Path, target: Path) -> None:
+@pytest.mark.parametrize("length", [7, 9, 39])
+def test_a_short_commit_names_nothing(upstream: Path, target: Path, length: int) -> None:
     pin = git(upstream, "rev-parse", "v0.2.0^{commit}")
-    assert checkout(upstream.as_uri(), "v0.2.0", pin[:9], str(target)) == pin
+    with pytest.raises(SourceError, match="A commit has 40 hexadecimal digits"):
+        checkout(upstream.as_uri(), "v0.2.0", pin[:length], str(target))
+    with pytest.raises(SourceError, match="has no tag or branch"):
+        checkout(upstream.as_uri(), pin[:length], None, str(target))
+    assert not (target / "setup.py").exists()
 
 
 @pytest.mark.parametrize("pin", ["commit", "locked"])
@@ -116,8 +120,8 @@ def test_an_unknown_tag_is_refused_with_those_near_it(upstream: Path, target: Pa
 
 
 def test_an_unknown_commit_is_refused(upstream: Path, target: Path) -> None:
-    with pytest.raises(SourceError, match="has no commit 1234567"):
-        checkout(upstream.as_uri(), "1234567", None, str(target))
+    with pytest.raises(SourceError, match=f"has no commit {'12345678' * 5}"):
+        checkout(upstream.as_uri(), "12345678" * 5, None, str(target))
 
 
 def test_a_repository_that_cannot_be_reached_is_named_without_its_password(target: Path) -> None:
