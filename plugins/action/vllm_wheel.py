@@ -96,7 +96,7 @@ def check_wheel(facts: dict[str, Any], arguments: dict[str, Any]) -> None:
 
 def told(answer: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """Return what a host says of the wheel that it has built, of nothing but the known fields; raises FormError."""
-    facts = checked({name: answer[name] for name in FIELDS if name in answer})
+    facts = checked({name: answer[name] for name in FIELDS if name in answer}, what="its answer")
     check_wheel(facts, arguments)
     return facts
 

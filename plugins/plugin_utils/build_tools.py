@@ -17,5 +17,6 @@ def lock(requirements: Sequence[str], python_version: str) -> str:
     """Return the lock of these build requirements for a Python version, or an empty text when there is none."""
     for entry in yaml.safe_load(DATA_FILE.read_text(encoding="utf-8")):
         if entry["requirements"] == list(requirements) and python_version in entry["pythons"]:
-            return (DATA_FILE.parent / "build_tools" / entry["lock"]).read_text(encoding="utf-8")
+            file = DATA_FILE.parent / "build_tools" / str(entry["lock"])
+            return file.read_text(encoding="utf-8")
     return ""

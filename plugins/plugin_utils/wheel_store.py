@@ -51,9 +51,9 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def checked(manifest: Any, check: Check | None = None) -> dict[str, Any]:
+def checked(manifest: Any, check: Check | None = None, what: str = "the manifest") -> dict[str, Any]:
     """Return a manifest where it has the fields that it should have, each in its form; raises FormError."""
-    found = fields(manifest, FIELDS, "the manifest", optional=NOTES)
+    found = fields(manifest, FIELDS, what, optional=NOTES)
     version = form("version", found["version"], "version")
     result = {
         "wheel": wheel_name(found["wheel"], "vllm", version),
