@@ -178,7 +178,7 @@ def _str(name: str, value: Any) -> str:
     if "://" in value and not SECRET.search(name.partition("[")[0]) and addresses.has_credentials(value):
         raise OptionError(
             f"{name} holds a user or a password, and it ends up in logs and files that others read. Put them "
-            "into the .netrc of the user that reads it (on the hosts root, on the controller your own), as git, uv and pip do"
+            "into the .netrc of the user that reads it: on the hosts root, on the controller your own"
         )
     return value
 
