@@ -22,7 +22,7 @@ FOUND = {
 
 def known(**options: Any) -> dict[str, Any]:
     """Return the role's variables with options as a user gives them."""
-    return {
+    variables = {
         "inventory_dir": "/srv/fleet",
         "inventory_hostname": "one",
         "role_path": str(ROLES / "vllm"),
@@ -34,6 +34,9 @@ def known(**options: Any) -> dict[str, Any]:
         "vllm_stack": stacks.resolve(),
         **options,
     }
+    names = read("vllm", "defaults")
+    variables["_vllm"] = {name[len("vllm_") :]: value(name, variables) for name in names}
+    return variables
 
 
 @pytest.mark.parametrize(
