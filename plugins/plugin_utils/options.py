@@ -175,7 +175,7 @@ def _str(name: str, value: Any) -> str:
                 f"{name} is {_shown(name, value)}: it must be one line of at most 4096 characters, without "
                 "control characters"
             ) from None
-    if "://" in value and not SECRET.search(name.partition("[")[0]) and addresses.has_credentials(value):
+    if len(lines) == 1 and not SECRET.search(name.partition("[")[0]) and addresses.has_credentials(value):
         raise OptionError(
             f"{name} holds a user or a password, and it ends up in logs and files that others read. Put them "
             "into the .netrc of the user that reads it: on the hosts root, on the controller your own"

@@ -10,7 +10,8 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-ROLES = Path(__file__).resolve().parents[2] / "roles"
+CHECKOUT = Path(__file__).resolve().parents[2]
+ROLES = CHECKOUT / "roles"
 
 # Since ansible-core 2.19 what is read from a file is only templated where this is said.
 TRUSTED = (

@@ -121,14 +121,18 @@ def test_false_as_text_is_false(text: str) -> None:
     assert convert("neuron_driver_allow_downgrade", text, {"type": "bool"}) is False
 
 
+def wrong_for(kind: str, values: tuple[Any, ...]) -> list[tuple[str, Any]]:
+    return [(kind, value) for value in values]
+
+
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        *(("bool", wrong) for wrong in ("maybe", "", 2, [], 1.0)),
-        *(("int", wrong) for wrong in ("eight", "8.0", 8.0, True, "", "0x10", "\u0669", "1e3")),
-        *(("str", wrong) for wrong in (3.1, 8, True, [], {}, "a\nb", "a\x1b[2J", "a\u2028b")),
-        *(("list", wrong) for wrong in ("boto3", "a,b", "", {}, 3, '{"a": 1}', [["a"]], [None])),
-        *(("dict", wrong) for wrong in ("a=b", '{"a": {"b": 1}', [], "[]", {1: 2})),
+        *wrong_for("bool", ("maybe", "", 2, [], 1.0)),
+        *wrong_for("int", ("eight", "8.0", 8.0, True, "", "0x10", "\u0669", "1e3")),
+        *wrong_for("str", (3.1, 8, True, [], {}, "a\nb", "a\x1b[2J", "a\u2028b")),
+        *wrong_for("list", ("boto3", "a,b", "", {}, 3, '{"a": 1}', [["a"]], [None])),
+        *wrong_for("dict", ("a=b", '{"a": {"b": 1}', [], "[]", {1: 2})),
         *((kind, None) for kind in ("bool", "int", "str", "list", "dict")),
     ],
 )
@@ -170,6 +174,30 @@ def test_a_password_of_a_proxy_is_refused_with_the_way_out() -> None:
         convert("neuron_driver_environment", {"HTTPS_PROXY": "http://user:SECRET@proxy:3128"}, {"type": "dict"})
     assert "SECRET" not in str(refused.value)
     assert convert("neuron_driver_environment", {"HTTPS_PROXY": "http://proxy:3128"}, {"type": "dict"})
+
+
+@pytest.mark.parametrize(
+    ("source", "secret"),
+    [
+        ("ssh://git@gitlab.example.com:2222/ml/vllm.git", False),
+        ("git+ssh://git@gitlab.example.com/ml/vllm.git", False),
+        ("git@mirror.example:ml/vllm", False),
+        ("https://mirror.example/a@b/vllm.git", False),
+        ("/srv/a@b/vllm.git", False),
+        ("ssh://git:SECRET@gitlab.example.com/ml/vllm.git", True),
+        ("https://SECRET@mirror.example/vllm.git", True),
+        ("HTTPS://me:SECRET@mirror.example/vllm.git", True),
+        ("me:SECRET@mirror.example:vllm", True),
+    ],
+)
+@pytest.mark.parametrize("name", ["vllm_source", "vllm_wheel_mirror", "neuron_venv_index_url", "vllm_wheelhouse"])
+def test_an_address_that_holds_a_secret_is_refused_by_its_parts(name: str, source: str, secret: bool) -> None:
+    if not secret:
+        assert convert(name, source, {"type": "str"}) == source
+        return
+    with pytest.raises(OptionError, match=f"{name} holds a user or a password") as refused:
+        convert(name, source, {"type": "str"})
+    assert "SECRET" not in str(refused.value)
 
 
 def test_what_is_not_set_has_its_default_and_what_is_required_is_missed() -> None:

@@ -39,25 +39,6 @@ def known(**options: Any) -> dict[str, Any]:
     return variables
 
 
-@pytest.mark.parametrize(
-    ("source", "secret"),
-    [
-        ("ssh://git@gitlab.example.com:2222/ml/vllm.git", False),
-        ("git+ssh://git@gitlab.example.com/ml/vllm.git", False),
-        ("git@mirror.example:ml/vllm", False),
-        ("https://mirror.example/a@b/vllm.git", False),
-        ("/srv/a@b/vllm.git", False),
-        ("ssh://git:secret@gitlab.example.com/ml/vllm.git", True),
-        ("https://token@mirror.example/vllm.git", True),
-        ("HTTPS://me:secret@mirror.example/vllm.git", True),
-        ("me:secret@mirror.example:vllm", True),
-    ],
-)
-@pytest.mark.parametrize("option", ["vllm_source", "vllm_wheel_mirror", "vllm_index_url", "vllm_wheelhouse"])
-def test_an_address_is_judged_by_its_parts(option: str, source: str, secret: bool) -> None:
-    assert value("_vllm_secrets_in", known(**{option: source})) == ([option] if secret else [])
-
-
 def done(**changed: Any) -> bool:
     """Say whether a host is finished that was finished with other variables."""
     inputs = value("_vllm_inputs", known())

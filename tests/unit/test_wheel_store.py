@@ -223,7 +223,7 @@ def test_a_mirror_sends_to_no_worse_place(tmp_path: Path, monkeypatch: pytest.Mo
 
     def sends_on(url: str, **_options: Any) -> Any:
         asked.append(url)
-        raise HTTPError(url, 302, "Found", {"Location": "http://other.example/manifest.json"}, None)  # type: ignore[arg-type]
+        raise HTTPError(url, 302, "Found", {"Location": "http://other.example/manifest.json"}, None)  # type: ignore[arg-type]  # as urllib gives it
 
     monkeypatch.setattr(wheel_store, "open_url", sends_on)
     with pytest.raises(StoreError, match=r"sends to http://other\.example/manifest\.json, which is not https"):
