@@ -22,7 +22,7 @@ import yaml
 from ansible_collections.neuronops.vllm.plugins.module_utils import addresses, forms
 
 COLLECTION = Path(__file__).resolve().parents[2]
-PLAYBOOKS = COLLECTION / "data" / "playbooks.yml"
+PLAYBOOKS = COLLECTION / "data" / "options.yml"
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 # Text of several lines; every other text is one line, as it becomes a line of a file, of a command or of a message.
 MULTILINE = ("neuron_driver_repository_key", "vllm_source_key")

@@ -136,8 +136,8 @@ def _dictionary(option: str, value: Any) -> Mapping[str, Any]:
         return {}
     if not isinstance(found, Mapping):
         raise StackError(
-            f"{option} is {str(value)[:80]!r} ({type(value).__name__.lstrip('_')}), and should be a dictionary; as text "
-            'it is written in JSON, such as {"vllm": {"ref": "v0.9.2"}}. Is a bracket missing?'
+            f"{option} is {str(value)[:80]!r} ({type(value).__name__.lstrip('_')}), and should be a dictionary; as "
+            'text it is written in JSON, such as {"vllm": {"ref": "v0.9.2"}}. Is a bracket missing?'
         )
     for key, entry in found.items():
         if option == "neuron_stack_entries" and not isinstance(entry, Mapping):
