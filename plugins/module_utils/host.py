@@ -78,31 +78,54 @@ def hardware(root="/"):
     return {"present": bool(devices), "devices": devices}
 
 
-def packages(run):
-    """Return the aws-neuron* packages that the system's package manager knows, by name."""
+def packages(run, root="/"):
+    """Return the aws-neuron* packages that the system's package manager knows, by name.
+
+    Which one is asked follows from the system: dpkg may be installed beside rpm, and then knows of nothing.
+    """
+    if _uses_rpm(root):
+        return _rpm_packages(run)
     status, output, _error = run(["dpkg-query", "-W", "-f", "${Package}\t${Version}\t${Status}\n", "aws-neuron*"])
+    if status == 127:
+        return _rpm_packages(run)
     found = {}
-    if status != 127:
-        for line in output.splitlines():
-            name, version, state = line.split("\t")
-            wish, _problem, condition = state.split(" ")
+    for line in output.splitlines():
+        parts = line.split("\t")
+        states = parts[2].split(" ") if len(parts) == 3 else []
+        if len(states) == 3:
+            wish, _problem, condition = states
             if condition not in ("not-installed", "config-files"):
-                found[name] = {"version": version, "held": wish == "hold", "state": condition}
-        return found
-    status, output, _error = run(["rpm", "-qa", "--qf", "%{NAME}\t%{VERSION}\n", "aws-neuron*"])
-    if status == 0:
-        for line in output.splitlines():
-            name, version = line.split("\t")
-            found[name] = {"version": version, "held": False, "state": "installed"}
+                found[parts[0]] = {"version": parts[1], "held": wish == "hold", "state": condition}
     return found
+
+
+def _rpm_packages(run):
+    status, output, _error = run(["rpm", "-qa", "--qf", "%{NAME}\t%{VERSION}\n", "aws-neuron*"])
+    parts = [line.split("\t") for line in output.splitlines()] if status == 0 else []
+    return {
+        line[0]: {"version": line[1], "held": False, "state": "installed"}
+        for line in parts
+        if len(line) == 2 and line[1]
+    }
+
+
+def _uses_rpm(root):
+    """Say whether the system is one of rpm's, by what it says of itself."""
+    said = re.findall(r"(?m)^ID(?:_LIKE)?=(.*)$", read("etc/os-release", root) or "")
+    names = set(re.findall(r"[a-z0-9._-]+", " ".join(said).lower()))
+    return bool(names & {"amzn", "fedora", "rhel", "centos"}) and not names & {"debian", "ubuntu"}
+
+
+# In these states of any package apt refuses to work; dpkg --audit also names faults that keep nobody from working.
+_HALF_DONE = ("half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending")
 
 
 def dpkg_interrupted(run, root="/"):
     """Tell whether an earlier run of dpkg was cut off, in which state apt refuses to work."""
     if any(name.isdigit() for name in _listed(below(root, "var/lib/dpkg/updates"))):
         return True
-    status, output, _error = run(["dpkg", "--audit"])
-    return status != 127 and bool(output.strip())
+    status, output, _error = run(["dpkg-query", "-W", "-f", "${db:Status-Status}\n"])
+    return status == 0 and bool(set(output.split()) & set(_HALF_DONE))
 
 
 def driver(run, known, running, newest, root="/"):
@@ -110,7 +133,8 @@ def driver(run, known, running, newest, root="/"):
 
     known: the packages; running, newest: kernel releases.
     """
-    package = known.get(DRIVER_PACKAGE, {}).get("version")
+    # The module says its version without the hash of the build that a package may carry.
+    package = re.split(r"[-_]", known.get(DRIVER_PACKAGE, {}).get("version") or "")[0] or None
     built = _module_version(run, running, root)
     installed = package or built
     loaded = _loaded(run, root)
@@ -127,12 +151,27 @@ def driver(run, known, running, newest, root="/"):
 
 
 def _module_version(run, release, root):
-    """Return the version of the module on disk for a kernel, or None where there is none."""
-    for folder, _folders, files in os.walk(below(root, "lib/modules/" + release)):
-        for name in files:
-            if re.match(r"neuron\.ko(\.(xz|zst|gz))?$", name):
-                status, output, _error = run(["modinfo", "-F", "version", os.path.join(folder, name)])
-                return output.strip() or None if status == 0 else None
+    """Return the version of the module that modprobe takes for a kernel, or None where there is none.
+
+    A second file of that name may lie beside it; which one is taken depmod has decided, and modinfo knows.
+    """
+    files = [
+        os.path.join(folder, name)
+        for folder, _folders, names in os.walk(below(root, "lib/modules/" + release))
+        for name in names
+        if re.match(r"neuron\.ko(\.(xz|zst|gz))?$", name)
+    ]
+    # Without depmod's index, as in a container or before its first run, the file says it; modprobe takes updates/ first.
+    questions = [["-k", release, "-F", "version", "neuron"]] + [
+        ["-F", "version", path] for path in sorted(files, key=lambda path: ("/updates/" not in path, path))[:1]
+    ]
+    for question in questions if files else []:
+        try:
+            status, output, _error = run(["modinfo"] + question)
+        except OSError:
+            continue
+        if status == 0 and output.strip():
+            return output.strip().splitlines()[0]
     return None
 
 

@@ -360,7 +360,7 @@ def observe(run, options, release, root="/"):
     """Return everything that the module returns."""
     kernel = host.kernel(release, root)
     hardware = host.hardware(root)
-    packages = host.packages(run)
+    packages = host.packages(run, root)
     difference = repository.compare(options["repository"], root) if options["repository"] else None
     return {
         "root": os.geteuid() == 0,

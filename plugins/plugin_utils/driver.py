@@ -58,7 +58,21 @@ def plan(host: Mapping[str, Any], facts: Mapping[str, Any], options: Mapping[str
 
 def version_key(version: str) -> tuple[int, ...]:
     """Return the numbers of a version, without the build hash that some packages carry."""
-    return tuple(int(number) for number in re.findall(r"\d+", version.split("-")[0]))
+    return tuple(int(number) for number in re.findall(r"\d+", plain_version(version)))
+
+
+def plain_version(version: str) -> str:
+    """Return a version without the hash of its build, which apt writes behind a dash and rpm behind an underscore."""
+    return re.split(r"[-_]", version, maxsplit=1)[0]
+
+
+def truth(options: Mapping[str, Any], name: str) -> bool:
+    """Return an option that is true or false, also where it was given as text."""
+    value = options[name]
+    known = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    if str(value).strip().lower() not in known:
+        raise PlanError(f"{name} is {value!r}, and should be true or false.")
+    return known[str(value).strip().lower()]
 
 
 def builds_on(kernel: str, bounds: Mapping[str, str | None]) -> bool:
@@ -84,15 +98,7 @@ class _Plan:
     options: Mapping[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        work = bool(
-            self.change
-            or self.build
-            or self.outdated
-            or self.hold
-            or self.files
-            or self.host["dpkg_interrupted"]
-            or self.repository_differs
-        )
+        work = bool(self.change or self.build or self.outdated or self.hold or self.files or self.repository_differs)
         return {
             "refusals": self.refusals(),
             "work": work,
@@ -118,7 +124,7 @@ class _Plan:
     def installed(self) -> dict[str, str]:
         """Versions of the packages that are completely installed, without build hashes."""
         return {
-            name: found["version"].split("-")[0]
+            name: plain_version(found["version"])
             for name, found in self.host["packages"].items()
             if found["state"] == "installed"
         }
@@ -155,8 +161,8 @@ class _Plan:
         held = [name for name in self.wanted if self.host["packages"].get(name, {}).get("held")]
         if self.change:
             # A held package that apt changes is held no more.
-            return list(self.wanted) if self.options["hold"] else held
-        if not self.options["hold"] or self.accepted:
+            return list(self.wanted) if truth(self.options, "hold") else held
+        if not truth(self.options, "hold") or self.accepted:
             return []
         return [name for name in self.wanted if name not in held]
 
@@ -287,7 +293,7 @@ class _Plan:
         return found
 
     def _downgrades(self) -> list[str]:
-        if not self.change or not self.newer or self.options["allow_downgrade"]:
+        if not self.change or not self.newer or truth(self.options, "allow_downgrade"):
             return []
         newer = ", ".join(f"{name} {self.installed[name]} (wanted {self.wanted[name]})" for name in self.newer)
         return [

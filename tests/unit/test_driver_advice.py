@@ -16,8 +16,8 @@ COMMAND = (
 )
 
 
-def advice(said: str) -> str:
-    # The expressions are Ansible's; the three that are its own are these.
+def advice(said: str, pins: str = "") -> str:
+    # The expressions are Ansible's; those that are its own are these.
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - no HTML
     environment.tests["search"] = lambda text, pattern: re.search(pattern, text) is not None
     environment.filters["regex_findall"] = lambda text, pattern: re.findall(pattern, text)
@@ -26,9 +26,12 @@ def advice(said: str) -> str:
         _neuron_driver_url="https://apt.repos.neuron.amazonaws.com",
         _neuron_driver_repository={"suite": "jammy"},
         inventory_hostname="trn-7",
-        neuron_driver_lock_timeout=600,
-        neuron_driver_repository_key_fingerprint="00FA 2C10",
-        neuron_driver_stack={"host_packages": {"aws-neuronx-dkms": "2.21.37.0"}},
+        _neuron_driver={
+            "lock_timeout": 600,
+            "repository_key_fingerprint": "00FA 2C10",
+            "stack": {"host_packages": {"aws-neuronx-dkms": "2.21.37.0"}},
+        },
+        __neuron_driver_pins=pins,
     )
 
 
@@ -65,3 +68,47 @@ def test_the_cause_is_named(said: str, expected: str) -> None:
     text = advice(said)
     assert "trn-7" in text
     assert expected in text
+
+
+FETCH = "Failed to update apt cache after 5 retries: "
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "E: Release file for http://a.example.com/ubuntu/dists/jammy-updates/InRelease is not valid yet (invalid for "
+            "another 3h 12min 5s). Updates for this repository will not be applied.",
+            "the host's clock",
+        ),
+        ("E: Release file for http://a.example.com/InRelease is expired (invalid since 3d).", "behind its original"),
+        (
+            "E: Repository 'http://a.example.com stable InRelease' changed its 'Suite' value",
+            "--allow-releaseinfo-change",
+        ),
+        (
+            "E: Failed to fetch http://a.example.com/Packages  File has unexpected size (1 != 2). Mirror sync",
+            "being updated",
+        ),
+        ("E: Failed to fetch https://a.example.com/InRelease  401  Unauthorized", "/etc/apt/auth.conf.d"),
+        ("Certificate verification failed: The certificate issuer is unknown.", "certificate of your company's proxy"),
+        (
+            "W: The key(s) in the keyring /etc/apt/keyrings/aws-neuron.gpg are ignored as the file is not readable",
+            "may not read",
+        ),
+        ("E: Failed to fetch http://a.example.com/InRelease  Temporary failure resolving", "cannot be reached"),
+    ],
+)
+def test_what_keeps_the_lists_from_being_updated_is_told_apart(said: str, expected: str) -> None:
+    assert expected in advice(FETCH + said)
+
+
+def test_a_pin_is_named_with_its_file_and_a_mirror_only_without_one() -> None:
+    said = "no available installation candidate for aws-neuronx-tools=2.23.9.0*"
+    policy = "/etc/apt/preferences.d/neuron:Pin: version 2.20.204.0"
+    assert policy in advice(said, policy) and "mirror that is behind" not in advice(said, policy)
+    assert "mirror that is behind" in advice(said)
+
+
+def test_secure_boot_is_named() -> None:
+    assert "mokutil" in advice("modprobe: ERROR: could not insert 'neuron': Key was rejected by service")

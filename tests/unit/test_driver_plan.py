@@ -137,8 +137,29 @@ def test_a_package_that_is_half_installed_is_not_installed() -> None:
     assert plan(done(packages={"aws-neuronx-dkms": {"state": "half-configured"}}))["change"]
 
 
-def test_dpkg_that_was_interrupted_is_work() -> None:
-    assert plan(done(dpkg_interrupted=True))["work"]
+def test_packages_of_others_that_are_half_done_are_no_work_of_ours() -> None:
+    assert not plan(done(dpkg_interrupted=True))["work"]
+    half = done(dpkg_interrupted=True)
+    half["packages"]["aws-neuronx-tools"] = {**half["packages"]["aws-neuronx-tools"], "state": "half-configured"}
+    assert plan(half)["work"]
+
+
+@pytest.mark.parametrize("value", [False, "false", "no", "0"])
+def test_a_downgrade_is_refused_also_where_false_is_text(value: object) -> None:
+    newer = done()
+    newer["packages"]["aws-neuronx-tools"] = {**newer["packages"]["aws-neuronx-tools"], "version": "99.0"}
+    assert plan(newer, allow_downgrade=value)["refusals"] and not plan(newer, allow_downgrade="yes")["refusals"]
+    with pytest.raises(driver.PlanError, match="allow_downgrade is 'maybe'"):
+        plan(newer, allow_downgrade="maybe")
+
+
+def test_versions_of_rpm_carry_a_hash_that_does_not_count() -> None:
+    host = done()
+    for found in host["packages"].values():
+        found["version"] = found["version"].partition("-")[0] + "_1a2b3c4d5"
+    wanted = {"stack": STACK, "state": "exact", "allow_downgrade": False, "hold": True, "files": FILES}
+    result = driver.plan(host, AMAZON, wanted)
+    assert not result["change"] and not result["refusals"] and not result["problems"]
 
 
 def test_packages_of_the_first_generation_go() -> None:

@@ -175,17 +175,37 @@ class TestPackages:
         output = "aws-neuronx-dkms\t2.21.37.0\tdeinstall ok config-files\naws-neuron-dkms\t\tunknown ok not-installed\n"
         assert host.packages(Commands(dpkg_query=(0, output, ""))) == {}
 
+    def test_the_system_decides_which_one_is_asked(self, tmp_path: Path) -> None:
+        write(tmp_path, "etc/os-release", 'NAME="Amazon Linux"\nID="amzn"\nID_LIKE="fedora"\n')
+        recorded = "aws-neuronx-dkms\t2.21.37.0\naws-neuronx-runtime-lib\t2.25.65.0_1a2b3c4d5\n"
+        asked = Commands(dpkg_query=(1, "", "no packages found"), rpm=(0, recorded, ""))
+        assert set(host.packages(asked, str(tmp_path))) == {"aws-neuronx-dkms", "aws-neuronx-runtime-lib"}
+
+    def test_lines_that_are_none_are_left_out(self) -> None:
+        odd = "nonsense\na\tb\n\t\t\naws-neuronx-x\t1\tinstall ok\n" + DPKG
+        assert host.packages(Commands(dpkg_query=(0, odd, ""))) == host.packages(Commands(dpkg_query=(0, DPKG, "")))
+
     def test_rpm_answers_where_dpkg_is_not(self) -> None:
         run = Commands(rpm=(0, "aws-neuronx-dkms\t2.21.37.0\n", ""))
         assert host.packages(run)["aws-neuronx-dkms"]["version"] == "2.21.37.0"
 
     @pytest.mark.parametrize(
-        ("journal", "audit", "interrupted"), [([], "", False), (["0001"], "", True), ([], "half-configured", True)]
+        ("journal", "states", "interrupted"),
+        [
+            ([], "installed\n", False),
+            (["0001"], "installed\n", True),
+            ([], "installed\nhalf-configured\n", True),
+            (
+                [],
+                "The following packages are missing the md5sums control file in the\ndatabase:\n corp-monitor\n",
+                False,
+            ),
+        ],
     )
-    def test_an_interrupted_dpkg(self, tmp_path: Path, journal: list[str], audit: str, interrupted: bool) -> None:
+    def test_an_interrupted_dpkg(self, tmp_path: Path, journal: list[str], states: str, interrupted: bool) -> None:
         for name in journal:
             write(tmp_path, f"var/lib/dpkg/updates/{name}")
-        assert host.dpkg_interrupted(Commands(dpkg=(0, audit, "")), str(tmp_path)) is interrupted
+        assert host.dpkg_interrupted(Commands(dpkg_query=(0, states, "")), str(tmp_path)) is interrupted
 
 
 PACKAGES: dict[str, Any] = {"aws-neuronx-dkms": {"version": "2.21.37.0", "held": False, "state": "installed"}}
@@ -203,6 +223,18 @@ class TestDriver:
         found = self.observe(tmp_path, Commands(modinfo=(0, "2.21.37.0\n", "")))
         assert (found["installed"], found["built_for_kernel"], found["loaded"]) == ("2.21.37.0", True, "2.20.28.0")
         assert not found["built_for_newest"]
+
+    def test_of_two_modules_the_one_that_modprobe_takes_counts(self, tmp_path: Path) -> None:
+        write(tmp_path, f"lib/modules/{RUNNING}/updates/dkms/neuron.ko")
+        write(tmp_path, f"lib/modules/{RUNNING}/neuron.ko")
+
+        def run(command: list[str]) -> tuple[int, str, str]:
+            answers = {("-k", RUNNING): "2.21.37.0\n"}
+            said = answers.get((command[1], command[2]), "2.15.9.0\n") if command[0] == "modinfo" else ""
+            return (0, said, "") if said else (127, "", "")
+
+        known = {"aws-neuronx-dkms": {"version": "2.21.37.0"}}
+        assert host.driver(run, known, RUNNING, RUNNING, str(tmp_path))["built_for_kernel"]
 
     def test_a_module_of_another_version_is_not_the_installed_one(self, tmp_path: Path) -> None:
         write(tmp_path, f"lib/modules/{RUNNING}/updates/dkms/neuron.ko")
