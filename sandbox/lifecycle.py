@@ -103,6 +103,8 @@ def _make_repositories(settings: Settings) -> None:
     variables = {
         "neuron_driver_repository_key_fingerprint": facts["fingerprint"],
         "vllm_server_model": image.MODEL,
+        # The repositories have their names on the sandbox's network alone: this machine cannot resolve from them.
+        "neuron_venv_lock_resolver": "{{ inventory_hostname }}",
         "neuron_stack_overrides": {
             # The containers share this machine's kernel; what DKMS builds against are Debian's headers.
             "kernel": {"minimum": None, "below": None},

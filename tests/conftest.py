@@ -7,6 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
+from ansible.plugins.loader import init_plugin_loader
+
 COLLECTIONS = Path(__file__).resolve().parents[1] / ".build" / "collections"
 
 if not (COLLECTIONS / "ansible_collections" / "neuronops" / "vllm" / "galaxy.yml").exists():
@@ -15,3 +17,5 @@ sys.path.insert(0, str(COLLECTIONS))
 
 # A run over its time is ended by SIGTERM, which by itself would skip all clean-up and leave a machine running.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
+# Lookups and filters are found by their full names too, as ansible-playbook finds them; before anything is imported.
+init_plugin_loader([str(COLLECTIONS)])

@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import task_environment
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import requirement
 
 LIMIT = 4 * 3600  # seconds; 3 GB at 2 Mbit/s
@@ -28,6 +29,9 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         self._variables = task_vars or {}
+        refused = task_environment.refusal(task_environment.variables(self))
+        if refused:
+            return {**result, "failed": True, "changed": False, "msg": refused}
         arguments = {"uv_requirement": requirement(), **self._task.args}
         if self._task.check_mode:
             return {**result, **self._module("neuronops.vllm.python_packages", arguments)}

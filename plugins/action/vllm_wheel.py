@@ -1,27 +1,56 @@
 # Copyright (c) 2026 neuronops.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep wheels on the controller, so that one host of a platform builds and all others wait for it."""
+"""Keep wheels on the controller, so that one host of a platform builds and all others wait for it.
+
+What a host answers, or a manifest says, is compared with the stack before anything is done with it, and of both only
+named fields are returned. No path comes from a host.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import secrets
 import tempfile
 import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import is_local, kind, shown
+from ansible.utils.display import Display
+from ansible_collections.neuronops.vllm.plugins.module_utils.forms import FormError, form, wheel_name
+from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import (
+    ARCHIVES,
+    is_commit,
+    is_local,
+    kind,
+    shown,
+    wanted_version,
+)
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import build_tools
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.turns import turn
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import requirement
-from ansible_collections.neuronops.vllm.plugins.plugin_utils.wheel_store import Mirror, StoreError, read, write
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.wheel_store import (
+    FIELDS,
+    Mirror,
+    StoreError,
+    checked,
+    read,
+    sha256,
+    write,
+)
 
-# What the controller keeps to itself.
-OWN = ("path", "mirror", "mirror_write")
 DEFAULT_SOURCE = "https://github.com/vllm-project/vllm.git"
+DEFAULT_BUILD_PATH = "/opt/neuronops/build"
+# The module's folder below the build path, and an absolute path that means the same to every program on the way.
+WORKPLACE = ".neuronops-build"
+BUILD_PATH = re.compile(r"(?:/[A-Za-z0-9._@%+,:= -]{1,255}){1,50}/?\Z")
+LONGEST_MESSAGE = 6000
 
 
 def inputs_hash(arguments: dict[str, Any]) -> str:
@@ -40,11 +69,46 @@ def inputs_hash(arguments: dict[str, Any]) -> str:
 
 
 def folder_name(arguments: dict[str, Any]) -> str:
-    """Return the name of the wheel's folder, the same on the controller and in the mirror."""
+    """Return the name of the wheel's folder, the same on the controller and in the mirror; raises FormError."""
     vllm = arguments["stack"]["vllm"]
-    python = "cp" + str(arguments["python_version"]).replace(".", "")
-    parts = ["vllm", vllm["version"], vllm["suffix"], python, arguments["architecture"], inputs_hash(arguments)[:8]]
-    return "-".join(parts)
+    python = "cp" + form("Python version", str(arguments["python_version"]), "python_version").replace(".", "")
+    architecture = form("architecture", arguments["architecture"], "architecture")
+    version = form("version", vllm["version"], "vllm.version of the stack")
+    suffix = form("file name", vllm["suffix"], "vllm.suffix of the stack")
+    parts = ["vllm", version, suffix, python, architecture, inputs_hash(arguments)[:8]]
+    return form("file name", "-".join(parts), "the name of the wheel's folder")
+
+
+def check_wheel(facts: dict[str, Any], arguments: dict[str, Any]) -> None:
+    """Fail unless facts that have their forms are about the wheel that the stack describes; raises FormError."""
+    vllm = arguments["stack"]["vllm"]
+    archive = kind(str(arguments.get("source") or DEFAULT_SOURCE)) == "archive"
+    if archive != (facts["commit"] == ""):
+        raise FormError(f"commit is {facts['commit']!r}, and {'an archive has none' if archive else 'there is one'}")
+    wanted = "" if archive else vllm["commit"] or (vllm["ref"] if is_commit(vllm["ref"]) else "")
+    if wanted and facts["commit"] != wanted:
+        raise FormError(f"commit is {facts['commit']}, and the stack's is {wanted}")
+    _scm, version = wanted_version(arguments["stack"], vllm["ref"] == "v" + vllm["version"], facts["commit"])
+    if facts["version"] != version:
+        raise FormError(f"version is {facts['version']}, and should be {version}")
+    wheel_name(facts["wheel"], "vllm", version)
+
+
+def told(answer: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return what a host says of the wheel that it has built, of nothing but the known fields; raises FormError."""
+    facts = checked({name: answer[name] for name in FIELDS if name in answer}, what="its answer")
+    check_wheel(facts, arguments)
+    return facts
+
+
+def said(answer: dict[str, Any]) -> str:
+    """Return the message of a module that failed, as text that does nothing to the terminal or to who reads it."""
+    parts = [answer.get(name) for name in ("msg", "module_stderr") if isinstance(answer.get(name), str)]
+    text = "\n".join(str(part) for part in parts).strip() or "the module gave no reason"
+    return "".join(
+        character if character == "\n" or not unicodedata.category(character).startswith("C") else "?"
+        for character in text[:LONGEST_MESSAGE]
+    )
 
 
 def locked_commit(store: Path, arguments: dict[str, Any]) -> str:
@@ -64,73 +128,116 @@ class ActionModule(ActionBase):
         missing = {"path", "stack", "venv", "python_version", "architecture"} - set(arguments)
         if missing:
             return {**result, "failed": True, "msg": f"missing required arguments: {', '.join(sorted(missing))}"}
+        try:
+            return {**result, **self._wheel(arguments)}
+        except (StoreError, FormError) as error:
+            return {**result, "failed": True, "msg": str(error)}
+        except (KeyError, TypeError) as error:
+            if isinstance(arguments["stack"], dict) and {"vllm", "python_packages"} <= set(arguments["stack"]):
+                raise
+            problem = f"stack is no entry of the stack data: {error!r} is missing or of another type"
+            return {**result, "failed": True, "msg": problem}
+
+    def _wheel(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the result: the wheel from the store, from the mirror or from the host."""
         store = Path(str(arguments["path"])).expanduser().absolute()
         folder = store / folder_name(arguments)
         host = str(self._variables.get("inventory_hostname", ""))
         started = time.time()
-        result.update(changed=False, built=False, directory=str(folder), wheel="")
-        try:
-            mirror = Mirror(str(arguments["mirror"])) if arguments.get("mirror") else None
-            if self._task.check_mode:
-                return {**result, "changed": not read(folder), **(read(folder) or {})}
-            with turn(folder.with_name(f".{folder.name}.turn")) as notes:
-                manifest = read(folder)
-                if not manifest and mirror:
-                    manifest = mirror.fetch(folder.name, folder)
-                    result["changed"] = bool(manifest)
-                if not manifest:
-                    if notes.get("failed", 0) > started:
-                        # Another host tried while this one waited: no need to hear the same from each host in turn.
-                        return {**result, "failed": True, "msg": notes["msg"]}
-                    answer = self._build(store, folder, arguments)
-                    if answer.get("failed") or answer.get("unreachable"):
-                        if not answer.get("unreachable"):
-                            notes.update(
-                                failed=time.time(), msg=f"{answer.get('msg')} (built on {host} for all hosts like it)"
-                            )
-                        return {**result, **answer}
-                    manifest = read(folder)
-                    result.update(changed=True, built=True)
-                    if mirror and arguments.get("mirror_write"):
-                        mirror.put(folder.name, folder)
-        except StoreError as error:
-            return {**result, "failed": True, "msg": str(error)}
-        return {**result, **(manifest or {})}
+        result: dict[str, Any] = {"changed": False, "built": False, "directory": str(folder), "wheel": ""}
+
+        def check(manifest: dict[str, Any]) -> None:
+            check_wheel(manifest, arguments)
+
+        insecure = boolean(arguments.get("mirror_insecure") or False)
+        mirror = Mirror(str(arguments["mirror"]), insecure) if arguments.get("mirror") else None
+        if self._task.check_mode:
+            manifest = read(folder, check)
+            return {**result, "changed": not manifest, **_facts(manifest)}
+        with turn(folder.with_name(f".{folder.name}.turn")) as notes:
+            manifest = read(folder, check)
+            from_mirror = False
+            if not manifest and mirror:
+                manifest = mirror.fetch(folder.name, folder, check)
+                from_mirror = result["changed"] = bool(manifest)
+            if not manifest:
+                if notes.get("failed", 0) > started:
+                    # Another host tried while this one waited: no need to hear the same from each host in turn.
+                    return {**result, "failed": True, "msg": notes["msg"]}
+                problem = self._build(store, folder, arguments)
+                if problem:
+                    if problem.get("failed"):
+                        notes.update(
+                            failed=time.time(), msg=f"{problem.get('msg')} (built on {host} for all hosts like it)"
+                        )
+                    return {**result, **problem}
+                manifest = read(folder, check)
+                result.update(changed=True, built=True)
+            offered = mirror if not from_mirror and boolean(arguments.get("mirror_write") or False) else None
+            # Also when it was built before: the mirror may have been away then.
+            if offered and offered.manifest(folder.name, check) is None:
+                offered.put(folder.name, folder)
+                result["changed"] = True
+        for warning in dict.fromkeys(mirror.warnings if mirror else ()):
+            Display().warning(warning)
+        return {**result, **_facts(manifest)}
 
     def _build(self, store: Path, folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Build on the host and bring the wheel here; return the module's answer."""
-        sent = {"uv_requirement": requirement(), "locked_commit": locked_commit(store, arguments), **arguments}
+        """Build on the host and bring the wheel here; return what went wrong, or nothing."""
+        build_path = str(arguments.get("build_path") or DEFAULT_BUILD_PATH)
+        if not BUILD_PATH.match(build_path) or ".." in build_path.split("/"):
+            raise StoreError(
+                f"build_path is {build_path!r}, and should be an absolute path of letters, digits and common signs."
+            )
         source = str(arguments.get("source") or DEFAULT_SOURCE)
+        known = build_tools.lock(arguments["stack"]["vllm"]["build_requirements"], str(arguments["python_version"]))
+        sent = {
+            "uv_requirement": requirement(),
+            "locked_commit": locked_commit(store, arguments),
+            **{name: value for name, value in arguments.items() if not name.startswith("mirror")},
+            "build_lock": arguments.get("build_lock") or known,
+            # The controller says where the wheel is to be left, and so needs not be told.
+            "result_folder": f"wheel-{secrets.token_hex(8)}",
+        }
         if is_local(source) and kind(source) != "git":
             sent["source"] = self._send(source)
         answer: dict[str, Any] = self._execute_module(
             module_name="neuronops.vllm.vllm_wheel", module_args=sent, task_vars=self._variables
         )
-        if answer.get("failed") or answer.get("unreachable"):
-            return answer
+        if answer.get("unreachable"):
+            return {"unreachable": True, "msg": said(answer)}
+        if answer.get("failed"):
+            return {"failed": True, "msg": said(answer)}
+        try:
+            facts = told(answer, arguments)
+        except FormError as error:
+            return {
+                "failed": True,
+                "msg": f"The host says that it has built a wheel, and it is not the wanted one: {error}. Nothing was "
+                "fetched from it. Is there another program in the place of its Python?",
+            }
+        left = f"{build_path.rstrip('/')}/{WORKPLACE}/{sent['result_folder']}"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
             wheel = Path(file.name)
-        self._connection.fetch_file(answer["path"], str(wheel))
-        manifest = {
-            "wheel": Path(answer["path"]).name,
-            "source": shown(source),
-            "ref": arguments["stack"]["vllm"]["ref"],
-            **{name: answer[name] for name in ("sha256", "version", "commit", "requirements")},
-        }
-        write(folder, wheel, manifest)
+        try:
+            self._connection.fetch_file(f"{left}/{facts['wheel']}", str(wheel))
+            whole = sha256(wheel) == facts["sha256"]
+            if whole:
+                write(folder, wheel, {**facts, "source": shown(source), "ref": arguments["stack"]["vllm"]["ref"]})
+        finally:
+            wheel.unlink(missing_ok=True)
         self._execute_module(
             module_name="ansible.legacy.file",
-            module_args={"path": answer["path"], "state": "absent"},
+            module_args={"path": left, "state": "absent"},
             task_vars=self._variables,
         )
-        if not read(folder):
+        if not whole:
             return {
-                **answer,
                 "failed": True,
                 "msg": f"The wheel was damaged on its way from the host to {folder}. Run it again.",
             }
-        return answer
+        return {}
 
     def _send(self, source: str) -> str:
         """Copy the file with the sources to the host, where the module removes it with its temporary folder."""
@@ -138,7 +245,14 @@ class ActionModule(ActionBase):
             raise AnsibleError(f"vllm_source is {source}, and there is no such file on the controller.")
         if not self._connection._shell.tmpdir:
             self._make_tmp_path()
-        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, Path(source).name)
+        # Its name says what kind of file it is, and nothing else.
+        end = next(end for end in (*ARCHIVES, ".bundle") if source.endswith(end))
+        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, f"vllm-sources{end}")
         self._transfer_file(source, remote)
         self._fixup_perms2((self._connection._shell.tmpdir, remote))
         return str(remote)
+
+
+def _facts(manifest: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what of a manifest is a result."""
+    return {name: manifest[name] for name in FIELDS} if manifest else {}

@@ -12,14 +12,20 @@ from __future__ import annotations
 import csv
 import glob
 import hashlib
+import io
 import json
 import os
 import re
+import stat
 
-from ansible_collections.neuronops.vllm.plugins.module_utils import process
+from ansible_collections.neuronops.vllm.plugins.module_utils import forms, process
 
 # Where each role leaves what it knows about the environment, as its last act.
 MANIFESTS = "neuronops"
+LARGEST = 64 << 20  # bytes of a RECORD or a manifest
+# How the folders of installed packages are named.
+PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
+VERSION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+!-]*[A-Za-z0-9])?\Z")
 
 
 def normalised(name):
@@ -31,7 +37,8 @@ def observe(path):
     """Return what is at `path` (a virtual environment or a link to one).
 
     path, real_path (str), exists (bool), python (dict), packages ({name: version}), damaged ({name: what is wrong}),
-    manifests ({role: dict}), changed_files (list: files named in a manifest that are gone or differ from it).
+    manifests ({role: dict}), changed_files (list: files named in a manifest that are gone or differ from it),
+    ignored (list: a sentence about each manifest that was not understood and counts as none).
     """
     result = {
         "path": path,
@@ -42,11 +49,12 @@ def observe(path):
         "damaged": {},
         "manifests": {},
         "changed_files": [],
+        "ignored": [],
     }
     if result["exists"]:
         result["python"] = observe_python(path)
         result["packages"], result["damaged"] = observe_packages(path)
-        result["manifests"], result["changed_files"] = observe_manifests(path)
+        result["manifests"], result["changed_files"], result["ignored"] = observe_manifests(path)
     return result
 
 
@@ -54,24 +62,34 @@ def observe_python(path):
     """Run the environment's interpreter: executable (str), version (str), works (bool), problem (str or None)."""
     command = os.path.join(path, "bin", "python")
     found = {"executable": os.path.realpath(command), "version": None, "works": False, "problem": None}
-    code = "import sys; print('%d.%d.%d' % sys.version_info[:3]); print(sys.prefix)"
     try:
-        status, output, errors = process.run([command, "-I", "-c", code], timeout=60)
-    except OSError as error:
+        version, prefix = version_and_prefix(command)
+    except (OSError, ValueError) as error:
         found["problem"] = "%s does not run: %s" % (command, error)
         return found
-    lines = output.decode(errors="replace").split("\n")
-    if status != 0 or len(lines) < 2:
-        found["problem"] = "%s does not run: %s" % (command, errors.decode(errors="replace").strip()[-500:])
-        return found
-    found["version"] = lines[0]
-    if os.path.realpath(lines[1]) != os.path.realpath(path):
-        found["problem"] = "%s belongs to %s, not to this environment" % (command, lines[1])
-    elif not os.path.isdir(os.path.join(path, "lib", "python" + lines[0].rpartition(".")[0], "site-packages")):
-        found["problem"] = "%s is now Python %s, and the packages are installed for another" % (command, lines[0])
+    found["version"] = version
+    if os.path.realpath(prefix) != os.path.realpath(path):
+        found["problem"] = "%s belongs to %s, not to this environment" % (command, prefix)
+    elif not os.path.isdir(os.path.join(path, "lib", "python" + version.rpartition(".")[0], "site-packages")):
+        found["problem"] = "%s is now Python %s, and the packages are installed for another" % (command, version)
     else:
         found["works"] = True
     return found
+
+
+def version_and_prefix(python):
+    """Return what an interpreter says its version and its environment are.
+
+    Raises OSError when it does not run, and process.NoAnswerError when its answer is not understood.
+    """
+    answer = process.ask_python(python, "['%d.%d.%d' % sys.version_info[:3], sys.prefix]")
+    if (
+        not isinstance(answer, list)
+        or [type(part) for part in answer] != [str, str]
+        or not re.match(r"3\.[0-9]{1,3}\.[0-9]{1,4}\Z", answer[0])
+    ):
+        raise process.NoAnswerError("it answered %s" % forms.shortened(answer))
+    return answer[0], answer[1]
 
 
 def site_packages(path):
@@ -83,17 +101,25 @@ def observe_packages(path):
     """Return ({name: version}, {name: what is wrong with it}) for the packages installed in the environment."""
     packages, damaged = {}, {}
     for folder in site_packages(path):
-        for entry in sorted(os.listdir(folder)):
+        try:
+            entries = sorted(os.listdir(folder))
+        except OSError as error:
+            damaged[os.path.basename(folder)] = "%s cannot be read: %s" % (folder, error.strerror)
+            continue
+        for entry in entries:
             if entry.startswith("~"):
                 # What pip renames away while it replaces a package, and leaves behind when it is killed.
-                damaged[entry] = "left behind by an interrupted installation"
+                damaged[shown(entry)] = "left behind by an interrupted installation"
             if not entry.endswith(".dist-info"):
                 continue
             name, dash, version = entry[: -len(".dist-info")].rpartition("-")
-            name = normalised(name)
-            problem = record_problem(folder, entry)
             if not dash:
                 continue
+            if not PACKAGE.match(name) or not VERSION.match(version):
+                damaged[shown(entry)] = "it is named as no package is"
+                continue
+            name = normalised(name)
+            problem = record_problem(folder, entry)
             if name in packages:
                 problem = "installed twice: %s and %s" % (packages[name], version)
             packages[name] = version
@@ -102,50 +128,149 @@ def observe_packages(path):
     return packages, damaged
 
 
+def shown(name):
+    """Return the name of a file as text that can be printed and sent."""
+    return name if re.match(r"[\x20-\x7e]*\Z", name) else ascii(name)[1:-1]
+
+
+def content(path):
+    """Return the text of a file that somebody else wrote; raises OSError, or ValueError with what is wrong with it."""
+    with open(path, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("is no file")
+        read = file.read(LARGEST + 1)
+    if len(read) > LARGEST:
+        raise ValueError("has more than %d bytes" % LARGEST)
+    if b"\0" in read:
+        raise ValueError("has zeros in it, as after a power cut")
+    try:
+        return read.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError("is not written in UTF-8") from error
+
+
 def record_problem(folder, dist_info):
     """Say what is missing of an installed package, or None."""
-    if not os.path.isfile(os.path.join(folder, dist_info, "METADATA")):
-        return "its METADATA is missing"
+    metadata, record = os.path.join(dist_info, "METADATA"), os.path.join(dist_info, "RECORD")
     try:
-        with open(os.path.join(folder, dist_info, "RECORD"), encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))
-    except OSError:
+        if not os.path.isfile(os.path.join(folder, metadata)):
+            return "its METADATA is missing"
+        status = os.stat(os.path.join(folder, record))
+        if not stat.S_ISREG(status.st_mode):
+            return "its RECORD is no file"
+    except (OSError, ValueError):
         return "its RECORD is missing"
+    try:
+        text = content(os.path.join(folder, record))
+        # METADATA may be of any encoding that authors write; zeros are what a power cut leaves.
+        with open(os.path.join(folder, metadata), "rb") as file:
+            if b"\0" in file.read(LARGEST):
+                return "its METADATA has zeros in it, as after a power cut"
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except OSError as error:
+        return "its files cannot be read: %s" % error.strerror
+    except (ValueError, csv.Error) as error:
+        return "its RECORD cannot be understood: it %s" % error
+    rows = [row for row in rows if row]
+    if not rows:
+        # With METADATA empty too nothing is promised that could be missing.
+        return "its RECORD is empty" if os.path.getsize(os.path.join(folder, metadata)) else None
+    if text and not text.endswith(("\n", "\r")) and len(rows[-1]) != 3:
+        return "its RECORD is cut off"
+    return rows_problem(folder, rows)
+
+
+def rows_problem(folder, rows):
+    """Say which of the files that a RECORD names is missing, cut off or closed to others, or None."""
+    environment = os.path.realpath(os.path.join(folder, "..", "..", ".."))
+    closed = {}
     for row in rows:
-        if len(row) != 3 or row[0].endswith(".pyc"):
-            continue
+        if len(row) != 3:
+            return "its RECORD has a line that is not understood: %s" % forms.shortened(",".join(row))
         name, _digest, size = row
+        if size and not re.match(r"[0-9]{1,18}\Z", size):
+            return "its RECORD says that %s has the size %s" % (shown(name)[:200], forms.shortened(size))
+        if not name or "\0" in name:
+            return "its RECORD has a line without a file"
+        # Files of data and scripts are beside the packages, and nothing of a package is outside of its environment.
+        path = os.path.normpath(os.path.join(folder, name))
+        parent = os.path.dirname(path)
+        if parent not in closed:
+            real = os.path.realpath(parent)
+            if real != environment and not real.startswith(environment + os.sep):
+                return "its RECORD names %s, which is outside of the environment" % forms.shortened(name, 200)
+            closed[parent] = not os.path.isdir(parent) or os.stat(parent).st_mode & 0o055 != 0o055
+        if name.endswith(".pyc"):
+            continue
         try:
-            actual = os.stat(os.path.join(folder, name)).st_size
-        except OSError:
-            return "%s is missing" % name
+            status = os.stat(path)
+        except (OSError, ValueError):
+            return "%s is missing" % shown(name)[:200]
         # pip writes an interpreter's path into scripts and records the size that they had before.
-        if size and int(size) != actual and not name.startswith(".."):
-            return "%s has %d bytes in place of %s" % (name, actual, size)
+        if size and int(size) != status.st_size and not name.startswith(".."):
+            return "%s has %d bytes in place of %s" % (shown(name)[:200], status.st_size, size)
+        if status.st_mode & 0o044 != 0o044 or closed[parent]:
+            return "%s cannot be read by other users" % shown(name)[:200]
     return None
 
 
 def observe_manifests(path):
-    """Return ({role: manifest}, [files that differ from what a manifest says])."""
-    manifests, changed = {}, []
+    """Return ({role: manifest}, [files that differ from what a manifest says], [what was not understood])."""
+    manifests, changed, ignored = {}, [], []
     for name in sorted(glob.glob(os.path.join(glob.escape(path), MANIFESTS, "*.json"))):
+        role = os.path.basename(name)[: -len(".json")]
         try:
-            with open(name, encoding="utf-8") as file:
-                manifest = json.load(file)
-        except (OSError, ValueError):
-            # Cut off while it was written: as good as none.
+            manifest = manifest_of(content(name), forms.form("file name", role, "the manifest's name"))
+        except (OSError, ValueError, RecursionError) as error:
+            # Cut off while it was written, or not ours: as good as none.
+            ignored.append("%s counts as none, and what it is about is done again: %s" % (shown(name), error))
             continue
-        if not isinstance(manifest, dict):
-            continue
-        manifests[os.path.basename(name)[: -len(".json")]] = manifest
+        manifests[role] = manifest
         changed += [file for file, digest in sorted(manifest.get("files", {}).items()) if sha256(file) != digest]
-    return manifests, changed
+    return manifests, changed, ignored
+
+
+def manifest_of(text, role):
+    """Return what a role wrote about an environment, made of what was understood; raises ValueError."""
+    found = forms.mapping(json.loads(text), "the manifest of %s" % role, 100)
+    manifest = {}
+    for name, value in found.items():
+        what = "%s of the manifest of %s" % (forms.form("file name", name, "a key"), role)
+        if name in ("packages", "files"):
+            entries = forms.mapping(value, what)
+            for key, text_of_key in entries.items():
+                if name == "packages":
+                    forms.form("package name", key, what)
+                    if not isinstance(text_of_key, str) or not VERSION.match(text_of_key):
+                        raise forms.FormError("%s has %s for a version" % (what, forms.shortened(text_of_key)))
+                else:
+                    forms.form("line of text", key, what)
+                    forms.form("SHA-256", text_of_key, what)
+                    if not key.startswith("/"):
+                        raise forms.FormError("%s names %s, which is no path" % (what, forms.shortened(key)))
+            manifest[name] = entries
+        elif isinstance(value, list):
+            manifest[name] = [forms.form("line of text", entry, what) for entry in forms.sequence(value, what, 10000)]
+        elif value is None or isinstance(value, bool):
+            manifest[name] = value
+        elif isinstance(value, int):
+            manifest[name] = forms.number(value, what)
+        else:
+            manifest[name] = forms.form("line of text", value, what)
+    if any(isinstance(manifest.get(name, ""), (list, bool, int)) for name in ("role", "inputs", "stack")):
+        raise forms.FormError("the manifest of %s has no texts where they are due" % role)
+    return manifest
 
 
 def sha256(path):
     """Return the SHA-256 of a file in hexadecimal, or None when it cannot be read."""
+    digest = hashlib.sha256()
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
         with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
-    except OSError:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    except (OSError, ValueError):
         return None
+    return digest.hexdigest()

@@ -4,7 +4,9 @@
 """Read OpenPGP public keys (RFC 4880): whose they are and until when they hold.
 
 A fresh host has gpgv for apt but often no gpg, so looking at a key must not need one. Nothing here judges a signature:
-apt and dnf do that, with the key whose fingerprint was compared here.
+apt and dnf do that, with the key whose fingerprint was compared here. So that they cannot find another key in the same
+bytes, only what is listed here is read: the packets of a transferable public key, in their order and whole to the last
+byte. Anything else refuses all of it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,12 @@ import binascii
 import hashlib
 import struct
 
-_PUBLIC_KEY, _SIGNATURE, _USER_ID, _PUBLIC_SUBKEY = 6, 2, 13, 14
+_PUBLIC_KEY, _SIGNATURE, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE = 6, 2, 13, 14, 17
+# How many numbers (MPIs) a key and a signature of each algorithm have; those on curves name the curve first.
+_KEY_NUMBERS = {1: 2, 2: 2, 3: 2, 16: 3, 17: 4}
+_CURVES = {18: 1, 19: 1, 22: 1}
+_SIGNATURE_NUMBERS = {1: 1, 3: 1, 17: 2, 19: 2, 22: 2}
+_ECDH = 18
 _CERTIFICATIONS, _DIRECT_KEY, _KEY_REVOCATION = (0x10, 0x11, 0x12, 0x13), 0x1F, 0x20
 _CREATED, _KEY_EXPIRES, _ISSUER, _ISSUER_FINGERPRINT = 2, 9, 16, 33
 
@@ -26,25 +33,35 @@ class OpenPGPError(ValueError):
 def dearmor(data):
     """Return the binary packets of a key that may be ASCII-armoured."""
     begin, end = b"-----BEGIN PGP PUBLIC KEY BLOCK-----", b"-----END PGP PUBLIC KEY BLOCK-----"
-    if begin not in data:
+    if b"-----BEGIN" not in data:
         return data
-    if end not in data:
-        raise OpenPGPError("the key is cut off: it has no END line")
-    packets = b""
-    for block in data.split(begin)[1:]:
-        lines = block.split(end)[0].replace(b"\r", b"").split(b"\n")[1:]
-        # Headers such as "Version: ..." end with an empty line; a line that starts with "=" is the checksum.
-        headers = next((number for number, line in enumerate(lines) if not line.strip()), -1)
-        body = [line.strip() for line in lines[headers + 1 :]]
-        try:
-            decoded = base64.b64decode(b"".join(line for line in body if not line.startswith(b"=")), validate=True)
-        except binascii.Error as error:
-            raise OpenPGPError("the key is damaged: {0}".format(error)) from error
-        checksum = [line[1:] for line in body if line.startswith(b"=")]
-        if checksum and base64.b64decode(checksum[0]) != _crc24(decoded):
-            raise OpenPGPError("the key is damaged: its checksum does not match")
-        packets += decoded
+    packets, rest = b"", data.replace(b"\r\n", b"\n").strip()
+    while rest:
+        if not rest.startswith(begin + b"\n"):
+            raise OpenPGPError("it holds something else than the armoured blocks of public keys")
+        block, found, rest = rest[len(begin) + 1 :].partition(b"\n" + end)
+        if not found:
+            raise OpenPGPError("the key is cut off: it has no END line")
+        packets += _block(block.split(b"\n"))
+        rest = rest.strip()
     return packets
+
+
+def _block(lines):
+    """Return what the lines within an armoured block hold."""
+    # Headers such as "Version: ..." end with an empty line; a line that starts with "=" is the checksum.
+    headers = next((number for number, line in enumerate(lines) if not line.strip()), -1)
+    if any(b": " not in line for line in lines[: max(headers, 0)]):
+        raise OpenPGPError("the key is damaged: its armour has a head that is none")
+    body = [line.strip() for line in lines[headers + 1 :] if line.strip()]
+    checksum = body.pop()[1:] if body and body[-1].startswith(b"=") else None
+    try:
+        decoded = base64.b64decode(b"".join(body), validate=True)
+        if checksum is not None and base64.b64decode(checksum, validate=True) != _crc24(decoded):
+            raise OpenPGPError("the key is damaged: its checksum does not match")
+    except binascii.Error as error:
+        raise OpenPGPError("the key is damaged: {0}".format(error)) from error
+    return decoded
 
 
 def armor(packets):
@@ -72,12 +89,21 @@ def public_keys(data):
             raise OpenPGPError("it does not start with a public key")
         key = keys[-1]
         key["packets"] += raw
-        if tag == _USER_ID:
-            key["user_ids"].append(body.decode("utf-8", "replace"))
+        if tag == _SIGNATURE:
+            _check_signature(body)
+            if key["_of"] != "subkey":
+                _apply_signature(key, body)
         elif tag == _PUBLIC_SUBKEY:
+            _check_key(body)
             key["_of"] = "subkey"
-        elif tag == _SIGNATURE and key["_of"] is None:
-            _apply_signature(key, body)
+        elif tag in (_USER_ID, _USER_ATTRIBUTE):
+            if key["_of"] == "subkey":
+                raise OpenPGPError("it names a user behind a subkey, where there can be none")
+            key["_of"] = "user"
+            if tag == _USER_ID:
+                key["user_ids"].append(body.decode("utf-8", "replace"))
+        elif tag != _PUBLIC_KEY:
+            raise OpenPGPError("it holds a packet of the kind {0}, which no public key has".format(tag))
     if not keys:
         raise OpenPGPError("there is no public key in it")
     for key in keys:
@@ -87,9 +113,52 @@ def public_keys(data):
     return keys
 
 
-def _key(body):
+def _check_key(body):
+    """Refuse a key that is not of version 4, of a known algorithm, and whole to its last byte."""
     if len(body) < 6 or body[0:1] != b"\x04":
         raise OpenPGPError("only keys of version 4 can be read")
+    algorithm, position = body[5], 6
+    if algorithm in _CURVES:
+        if len(body) < 8 or not 0 < body[6] < 0xFF:
+            raise OpenPGPError("the key is damaged: it names no curve")
+        position += 1 + body[6]
+    elif algorithm not in _KEY_NUMBERS:
+        raise OpenPGPError("the key is of the algorithm {0}, which is not known here".format(algorithm))
+    position = _skip_numbers(body, position, _KEY_NUMBERS.get(algorithm, 1))
+    if algorithm == _ECDH and position < len(body):
+        position += 1 + body[position]
+    if position != len(body):
+        raise OpenPGPError("the key is damaged: it does not end where its numbers do")
+
+
+def _check_signature(body):
+    """Refuse a signature of version 4 that is not whole to its last byte, and every other version."""
+    if len(body) < 6 or body[0:1] != b"\x04":
+        raise OpenPGPError("only signatures of version 4 can be read")
+    position = 4
+    for _part in ("hashed", "unhashed"):
+        if position + 2 > len(body):
+            raise OpenPGPError("a signature is cut off")
+        length = struct.unpack(">H", body[position : position + 2])[0]
+        _subpackets(body[position + 2 : position + 2 + length])
+        position += 2 + length
+    if body[2] not in _SIGNATURE_NUMBERS:
+        raise OpenPGPError("a signature is of the algorithm {0}, which is not known here".format(body[2]))
+    if _skip_numbers(body, position + 2, _SIGNATURE_NUMBERS[body[2]]) != len(body):
+        raise OpenPGPError("a signature does not end where its numbers do")
+
+
+def _skip_numbers(body, position, count):
+    """Return where the numbers end that begin at a position: each is its length in bits and its bytes."""
+    for _number in range(count):
+        if position + 2 > len(body):
+            raise OpenPGPError("the key is damaged: a number is missing")
+        position += 2 + (struct.unpack(">H", body[position : position + 2])[0] + 7) // 8
+    return position
+
+
+def _key(body):
+    _check_key(body)
     fingerprint = hashlib.sha1(b"\x99" + struct.pack(">H", len(body)) + body)  # noqa: S324 - RFC 4880 defines it so
     return {
         "fingerprint": fingerprint.hexdigest().upper(),
@@ -106,7 +175,7 @@ def _key(body):
 
 def _apply_signature(key, body):
     """Take expiry and revocation from a signature that the key made on itself; the newest one counts."""
-    if len(body) < 6 or body[0:1] != b"\x04" or body[1] not in _CERTIFICATIONS + (_DIRECT_KEY, _KEY_REVOCATION):
+    if body[1] not in _CERTIFICATIONS + (_DIRECT_KEY, _KEY_REVOCATION):
         return
     hashed_end = 6 + struct.unpack(">H", body[4:6])[0]
     hashed = _subpackets(body[6:hashed_end])
@@ -120,8 +189,7 @@ def _apply_signature(key, body):
         key["revoked"] = True
         return
     kind = "_direct" if body[1] == _DIRECT_KEY else "_certified"
-    signed = struct.unpack(">I", hashed[_CREATED])[0] if _CREATED in hashed else 0
-    lifetime = struct.unpack(">I", hashed[_KEY_EXPIRES])[0] if _KEY_EXPIRES in hashed else 0
+    signed, lifetime = (int.from_bytes(hashed.get(kind_of, b""), "big") for kind_of in (_CREATED, _KEY_EXPIRES))
     if signed >= key[kind][0]:
         key[kind] = (signed, key["created"] + lifetime if lifetime else None)
 
@@ -154,11 +222,29 @@ def _packets(data):
 def _subpackets(data):
     found, position = {}, 0
     while position < len(data):
-        length, position = _new_length(data, position)
-        if length:
-            found[data[position] & 0x7F] = data[position + 1 : position + length]
+        try:
+            length, position = _subpacket_length(data, position)
+        except (IndexError, struct.error) as error:
+            raise OpenPGPError("a signature is cut off") from error
+        if not length or position + length > len(data):
+            raise OpenPGPError("a signature is damaged")
+        # The first of a kind would be another one's last: a second one is not believed.
+        kind, content = data[position] & 0x7F, data[position + 1 : position + length]
+        if kind in (_CREATED, _KEY_EXPIRES) and (kind in found or len(content) != 4):
+            raise OpenPGPError("a signature says twice, or not in seconds, when it was made or when the key ends")
+        found[kind] = content
         position += length
     return found
+
+
+def _subpacket_length(data, position):
+    """Return (length, where it begins); other than a packet's it has two bytes up to 254."""
+    first = data[position]
+    if first < 192:
+        return first, position + 1
+    if first < 255:
+        return ((first - 192) << 8) + data[position + 1] + 192, position + 2
+    return struct.unpack(">I", data[position + 1 : position + 5])[0], position + 5
 
 
 def _new_length(data, position):

@@ -79,8 +79,11 @@ import os
 import pwd
 import re
 import shutil
+import stat
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.neuronops.vllm.plugins.module_utils import forms
+from ansible_collections.neuronops.vllm.plugins.module_utils.packages import make_folders
 
 SYSTEM = "/usr/local/share/jupyter/kernels"
 
@@ -135,9 +138,15 @@ def read(path):
         return ""
 
 
+def closed(file, folder):
+    """Say whether other users cannot read a kernel that is there."""
+    return os.stat(file).st_mode & 0o044 != 0o044 or os.stat(folder).st_mode & 0o055 != 0o055
+
+
 def put(folder, text):
     """Write kernel.json at once, readable by whoever may read the folder."""
-    os.makedirs(folder, mode=0o755, exist_ok=True)
+    make_folders(folder)
+    os.chmod(folder, stat.S_IMODE(os.stat(folder).st_mode) | 0o755)
     temporary = os.path.join(folder, ".kernel.json.new")
     with open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
@@ -157,12 +166,19 @@ def main():
         required_if=[("state", "present", ["environment"])],
         supports_check_mode=True,
     )
+    # Other users start the kernel.
+    os.umask(0o022)
     name, present = module.params["name"], module.params["state"] == "present"
-    if not re.match(r"^[A-Za-z0-9._-]+$", name) or name in (".", ".."):
+    if not re.match(r"[A-Za-z0-9._-]{1,200}\Z", name) or name in (".", ".."):
         module.fail_json(msg="%r cannot be the name of a kernel: use letters, digits, '-', '_' and '.'." % name)
     try:
+        for option in ("display_name", "environment"):
+            forms.form("line of text", module.params[option] or "", option)
+    except forms.FormError as error:
+        module.fail_json(msg="The kernel %s cannot be offered: %s." % (name, error))
+    try:
         places = folders(name, module.params["users"])
-    except KeyError as error:
+    except (KeyError, ValueError) as error:
         module.fail_json(
             msg="The user who is to have the kernel does not exist: %s. Make the user first." % error.args[0]
         )
@@ -174,7 +190,7 @@ def main():
         try:
             with acting_as(account):
                 before = read(file)
-                changes = before != wanted if present else os.path.lexists(folder)
+                changes = before != wanted or closed(file, folder) if present else os.path.lexists(folder)
                 if changes and not module.check_mode:
                     if present:
                         put(folder, wanted)

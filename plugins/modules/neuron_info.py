@@ -280,6 +280,10 @@ environments:
     manifests:
       description: What the roles of this collection wrote down when they completed their work, by role.
       type: dict
+    ignored:
+      description: A sentence about each manifest that was not understood, and counts as none.
+      type: list
+      elements: str
     changed_files:
       description: Files named in a manifest that are gone or differ from it.
       type: list

@@ -13,12 +13,16 @@ short_description: Resolve Python requirements once for all hosts of a platform
 description:
   - Returns a lock, which names every package that the requirements lead to with its exact version and the hashes of
     its files, for P(neuronops.vllm.python_packages#module) to install.
-  - The first host of a platform (Python version and architecture) resolves, with uv; the lock is kept in a folder on
-    the controller, and every other host and every later run uses it while what went into it is the same. Commit the
-    folder to have the same packages for ever.
-  - Packages with C(neuron) in their name are taken from O(sources.neuron_index_url) and from nowhere else, because
-    the public index has stubs under these names. Everything else comes from there when it has a version that fits,
-    and from the public index otherwise.
+  - Resolved is once for a platform (Python version and architecture), with uv; the lock is kept in a folder on the
+    controller, and every host and every later run uses it while what went into it is the same. Commit the folder to
+    have the same packages for ever.
+  - A lock has C(name==version) with SHA-256 hashes and comments. Anything else in it refuses it, also in one that was
+    edited, and so does a package that was pinned in the requirements and has another version.
+  - The packages that AWS publishes are taken from O(sources.neuron_index_url) and from nowhere else, because the public
+    index has stubs under some of these names. Everything else comes from there when it has a version that fits, and
+    from the public index otherwise.
+  - Where packages come from is what the pip of the machine that resolves is configured with, where O(sources) says
+    nothing else.
 options:
   name:
     description: What the lock is for; the first part of its file's name.
@@ -43,6 +47,20 @@ options:
     type: list
     elements: str
     default: []
+  neuron_packages:
+    description: Further packages that only O(sources.neuron_index_url) may provide.
+    type: list
+    elements: str
+    default: []
+  resolver:
+    description:
+      - Who resolves. V(controller) is the machine that runs Ansible, on which nothing of a package is run; a package
+        that is published as sources only is refused there.
+      - V(host) is the host that the task runs on, with its own interpreter. Every other host installs what it
+        answers, so it is a host to be trusted; C(delegate_to) makes one resolve for all.
+    type: str
+    choices: [controller, host]
+    default: controller
   python:
     description: Path of the interpreter on the host that the packages are for.
     type: path
@@ -65,7 +83,9 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: partial
-    details: A lock that is there is returned; without one nothing is resolved and RV(lock) is empty.
+    details: >-
+      A lock that is there is returned; without one nothing is resolved and RV(lock) is empty, and a O(path) that
+      cannot be written to is refused.
   diff_mode:
     support: full
   idempotent:
@@ -98,115 +118,25 @@ packages:
   type: dict
   returned: always
 resolved:
-  description: Whether this host resolved the lock in this run.
+  description: Whether the lock was resolved in this run, for this host or by it.
   type: bool
   returned: always
 """
 
-import json
 import os
-import tempfile
+import sys
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.neuronops.vllm.plugins.module_utils.environment import normalised
+from ansible_collections.neuronops.vllm.plugins.module_utils import forms
 from ansible_collections.neuronops.vllm.plugins.module_utils.packages import (
     ARGUMENTS,
-    REQUIREMENT,
     PackagesError,
     have_uv,
-    is_neuron,
-    parse_lock,
-    run,
 )
-
-# The packages of PyTorch's own indexes that a build for the CPU replaces.
-TORCH = ("torch", "torchvision", "torchaudio")
-
-
-def project(module):
-    """Return the pyproject.toml that ties names to indexes; uv has no other way to do that."""
-    sources = module.params["sources"]
-    lines = ["[project]", 'name = "environment"', 'version = "0"']
-    lines.append('requires-python = "==%s.*"' % module.params["python_version"])
-    lines.append("dependencies = %s" % json.dumps(module.params["requirements"]))
-    if sources["wheelhouse"]:
-        return "\n".join(lines)
-    indexes = [("neuron", sources["neuron_index_url"], False), ("torch", sources["torch_index_url"], True)]
-    indexes = [index for index in indexes if index[1]]
-    tied = []
-    for requirement in module.params["requirements"]:
-        name = normalised(requirement_name(requirement))
-        for index in (index for index, _url, _explicit in indexes):
-            if (index == "neuron" and is_neuron(name)) or (index == "torch" and name in TORCH):
-                tied.append("%s = {index = %s}" % (name, json.dumps(index)))
-    if tied:
-        lines += ["[tool.uv.sources]"] + tied
-    for index, url, explicit in indexes:
-        lines += ["[[tool.uv.index]]", "name = %s" % json.dumps(index), "url = %s" % json.dumps(url)]
-        if explicit:
-            lines.append("explicit = true")
-    return "\n".join(lines) + "\n"
-
-
-def requirement_name(requirement):
-    """Return the name that a requirement starts with."""
-    end = 0
-    while end < len(requirement) and (requirement[end].isalnum() or requirement[end] in "-_."):
-        end += 1
-    return requirement[:end]
-
-
-def compile_requirements(module, uv):
-    """Return uv's answer: a requirements file with hashes and, behind each package, the index it comes from."""
-    sources = module.params["sources"]
-    with tempfile.TemporaryDirectory() as folder:
-        files = {
-            "pyproject.toml": project(module),
-            "constraints.txt": "\n".join(module.params["constraints"]),
-            "excluded.txt": "\n".join(module.params["excluded"]),
-        }
-        for name, text in files.items():
-            with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-        command = [uv, "pip", "compile", "pyproject.toml", "--python", module.params["python"]]
-        command += [
-            "--constraints",
-            "constraints.txt",
-            "--excludes",
-            "excluded.txt",
-            "--output-file",
-            "lock.txt",
-            "--quiet",
-        ]
-        command += ["--generate-hashes", "--emit-index-annotation", "--no-annotate", "--no-header"]
-        if sources["wheelhouse"]:
-            command += ["--no-index", "--find-links", sources["wheelhouse"]]
-        else:
-            command += ["--index-strategy", "unsafe-first-match"]
-        run(command, sources, cwd=folder)
-        with open(os.path.join(folder, "lock.txt"), encoding="utf-8") as file:
-            return file.read()
-
-
-def without_indexes(answer):
-    """Split uv's answer into the lock itself and {name: URL of the index it comes from}."""
-    lines, origins, name = [], {}, None
-    for line in answer.split("\n"):
-        match = REQUIREMENT.match(line)
-        if match:
-            name = normalised(match.group(1))
-        if line.strip().startswith("# from "):
-            origins[name] = line.strip()[len("# from ") :]
-        else:
-            lines.append(line)
-    # uv ends the last hash before the comment with no continuation, so that nothing else needs to change.
-    return "\n".join(lines), origins
-
-
-def foreign_neuron_packages(packages, origins, neuron_index_url):
-    """Return those of Neuron's packages that do not come from Neuron's index."""
-    wanted = (neuron_index_url or "").rstrip("/")
-    return sorted(name for name in packages if is_neuron(name) and origins.get(name, "").rstrip("/") != wanted)
+from ansible_collections.neuronops.vllm.plugins.module_utils.resolve import checked, resolve
+from ansible_collections.neuronops.vllm.plugins.module_utils.resolve import (
+    foreign_neuron_packages as foreign_neuron_packages,
+)
 
 
 def main():
@@ -217,9 +147,11 @@ def main():
             requirements=dict(type="list", elements="str", required=True),
             constraints=dict(type="list", elements="str", default=[]),
             excluded=dict(type="list", elements="str", default=[]),
+            neuron_packages=dict(type="list", elements="str", default=[]),
             python=dict(type="path", required=True),
             python_version=dict(type="str", required=True),
             architecture=dict(type="str", required=True),
+            resolver=dict(type="str", choices=["controller", "host"], default="controller"),
             refresh=dict(type="bool", default=False),
             **ARGUMENTS,
         ),
@@ -227,29 +159,17 @@ def main():
     )
     if module.check_mode:
         module.exit_json(changed=True, lock="", packages={})
-    sources = module.params["sources"]
+    os.umask(0o022)
     try:
-        uv = have_uv(module.params["uv_requirement"], module.params["tools_path"], module.params["python"], sources)
-        lock, origins = without_indexes(compile_requirements(module, uv))
-    except (PackagesError, OSError) as error:
-        module.fail_json(
-            msg="The packages for %s could not be resolved, and nothing was installed. %s"
-            % (module.params["name"], error)
-        )
-    packages = parse_lock(lock)
-    refused = sorted(set(packages) & {normalised(name) for name in module.params["excluded"]})
-    if refused:
-        module.fail_json(
-            msg="The packages for %s include %s, which must never be installed." % (module.params["name"], refused)
-        )
-    if not sources["wheelhouse"]:
-        foreign = foreign_neuron_packages(packages, origins, sources["neuron_index_url"])
-        if foreign:
-            module.fail_json(
-                msg="%s would come from an index that is not Neuron's (%s): its packages of these "
-                "names are stubs or worse. "
-                "Nothing was installed." % (", ".join(foreign), sources["neuron_index_url"])
-            )
+        params = checked(module.params)
+        # The host that resolves for all may lack the interpreter that others have.
+        elsewhere = not os.access(params["python"], os.X_OK)
+        python = sys.executable if elsewhere else params["python"]
+        uv = have_uv(params["uv_requirement"], params["tools_path"], python, params["sources"])
+        lock = resolve(params, uv, python, elsewhere)
+    except (PackagesError, forms.FormError, OSError) as error:
+        module.fail_json(msg=str(error))
+    packages = {name: version for name, (version, _hashes) in forms.lock(lock).items()}
     module.exit_json(changed=True, lock=lock, packages=packages)
 
 

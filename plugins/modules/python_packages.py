@@ -11,7 +11,8 @@ author: neuronops.vllm contributors (@neuronops)
 version_added: 0.1.0
 short_description: Install exactly the packages of a lock into a Python environment, and prove them
 description:
-  - Brings a virtual environment to the versions of a lock. Only files whose hashes are in the lock are accepted.
+  - Brings a virtual environment to the versions of a lock. Only files whose hashes are in the lock are accepted, and a
+    lock with anything in it besides C(name==version), SHA-256 hashes and comments is refused.
   - A package that is damaged (files missing or cut off, installed twice, without its metadata) is removed and
     installed anew.
   - After a change each module of O(imports) is imported by the environment's interpreter and C(pip check) must find
@@ -97,22 +98,27 @@ import fcntl
 import glob
 import os
 import shutil
+import stat
 import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.neuronops.vllm.plugins.module_utils import forms
 from ansible_collections.neuronops.vllm.plugins.module_utils.environment import (
     MANIFESTS,
     normalised,
     observe,
     observe_packages,
+    shown,
     site_packages,
 )
 from ansible_collections.neuronops.vllm.plugins.module_utils.packages import (
     ARGUMENTS,
     PackagesError,
+    check_lock,
     have_uv,
     index_arguments,
+    make_folders,
     parse_lock,
     run,
     same_version,
@@ -158,7 +164,7 @@ class Environment:
     @contextlib.contextmanager
     def turn(self):
         """Work on the environment alone: the run before, cut off from us, may still be at it."""
-        os.makedirs(self.own, mode=0o755, exist_ok=True)
+        make_folders(self.own)
         with open(os.path.join(self.own, ".busy"), "w") as file:
             self.wait_for_turn(file)
             with open(self.log, "w"):
@@ -179,17 +185,24 @@ class Environment:
         packages = {}
         for path in sorted(glob.glob(os.path.join(glob.escape(self.own), "*.lock"))):
             if path != self.lock_file:
-                with open(path, encoding="utf-8") as file:
-                    packages.update(parse_lock(file.read()))
+                packages.update(self.kept(path))
         for role, manifest in observe(self.path)["manifests"].items():
             if role != self.module.params["name"]:
                 packages.update(manifest.get("packages", {}))
         return {normalised(name): version for name, version in packages.items()}
 
+    def kept(self, path):
+        """Return {name: version} of a lock that a role left here; nothing of one that is damaged, which is said."""
+        try:
+            return parse_lock(read(path))
+        except (OSError, forms.FormError) as error:
+            self.module.warn("%s is damaged, and counts as none: %s" % (path, error))
+            return {}
+
     def command(self, action):
         """Return the start of the command that installs or uninstalls, or checks."""
         if self.module.params["installer"] == "pip":
-            return [self.python, "-m", "pip"] + action
+            return [self.python, "-I", "-m", "pip"] + action
         if not self.uv:
             self.say("Making sure that uv is there")
             base = os.path.realpath(self.python)
@@ -221,9 +234,9 @@ class Environment:
     def prove(self, wanted):
         """Fail unless everything can be imported and no package of the lock lacks anything."""
         if self.module.params["imports"]:
-            self.run([self.python, "-c", IMPORT] + self.module.params["imports"])
+            self.run([self.python, "-I", "-c", IMPORT] + self.module.params["imports"])
         pip = os.path.isdir(os.path.join(site_packages(self.path)[0], "pip"))
-        command = [self.python, "-m", "pip", "check"] if pip else self.command(["check"])
+        command = [self.python, "-I", "-m", "pip", "check"] if pip else self.command(["check"])
         try:
             self.run(command)
         except PackagesError as error:
@@ -248,8 +261,7 @@ class Environment:
     def write_constraints(self):
         packages = {}
         for path in sorted(glob.glob(os.path.join(glob.escape(self.own), "*.lock"))):
-            with open(path, encoding="utf-8") as file:
-                packages.update(parse_lock(file.read()))
+            packages.update(self.kept(path))
         lines = ["%s==%s" % item for item in sorted(packages.items())]
         write(os.path.join(self.own, "constraints.txt"), "".join(line + "\n" for line in lines))
 
@@ -263,14 +275,9 @@ def complains(line, wanted, excluded):
 
 
 def lock_part(lock, names):
-    """Return the lines of a lock that are about some packages."""
-    lines, keep = [], False
-    for line in lock.split("\n"):
-        if line and not line[0].isspace() and not line.startswith("#"):
-            keep = bool(set(parse_lock(line)) & set(names))
-        if keep and line:
-            lines.append(line)
-    return "\n".join(lines) + "\n"
+    """Return a lock of some packages of a lock."""
+    packages = forms.lock(lock)
+    return forms.lock_text({name: packages[name] for name in names if name in packages})
 
 
 def write(path, text):
@@ -281,12 +288,32 @@ def write(path, text):
     os.replace(path + ".new", path)
 
 
+def open_to_all(path):
+    """Let every user read an environment and run what is in it, whatever umask it was installed under.
+
+    pip.conf may hold a password and keeps its mode.
+    """
+    closed = []
+    for folder, _folders, files in os.walk(path):
+        for entry, wanted in [(folder, 0o555)] + [(os.path.join(folder, name), 0o444) for name in files]:
+            status = os.lstat(entry)
+            if stat.S_ISLNK(status.st_mode) or entry == os.path.join(path, "pip.conf"):
+                continue
+            mode = stat.S_IMODE(status.st_mode)
+            if mode & 0o100:
+                wanted = 0o555
+            if mode & wanted != wanted:
+                os.chmod(entry, mode | wanted)
+                closed.append(entry)
+    return closed
+
+
 def forget(environment, names):
     """Remove what is left of damaged packages, so that they are installed from the start."""
     for folder in site_packages(environment.path):
         for entry in os.listdir(folder):
             path = os.path.join(folder, entry)
-            if entry in names and entry.startswith("~"):
+            if shown(entry) in names and entry.startswith("~"):
                 shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
             elif entry.endswith(".dist-info") and normalised(entry[: -len(".dist-info")].rpartition("-")[0]) in names:
                 shutil.rmtree(path)
@@ -307,7 +334,9 @@ def wrong_packages(wanted, installed, damaged):
 def change(module, environment, wanted, wrong, unwanted, remains):
     """Do the work; everything in it can be repeated after it was killed."""
     with environment.turn():
-        damaged = observe_packages(environment.path)[1]
+        open_to_all(environment.path)
+        installed, damaged = observe_packages(environment.path)
+        wrong = wrong_packages(wanted, installed, damaged)
         forget(environment, [name for name in wrong if name in damaged] + remains)
         environment.uninstall(unwanted)
         if module.params["state"] == "absent":
@@ -320,10 +349,12 @@ def change(module, environment, wanted, wrong, unwanted, remains):
                 environment.clean_cache(still_wrong)
                 forget(environment, still_wrong)
                 still_wrong = install(environment, wanted, still_wrong)
+            open_to_all(environment.path)
+            still_wrong = still_wrong and wrong_packages(wanted, *observe_packages(environment.path))
             if still_wrong:
                 raise PackagesError("installed, and still not right: %s" % still_wrong)
         environment.prove(wanted)
-        environment.keep_lock(module.params["lock"])
+        environment.keep_lock(environment.module.params["lock"])
 
 
 def install(environment, wanted, wrong):
@@ -333,10 +364,18 @@ def install(environment, wanted, wrong):
 
 
 def read(path):
+    """Return a file's text; bytes that are no UTF-8 come as a character that no lock has."""
     if not os.path.exists(path):
         return ""
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
         return file.read()
+
+
+def understood(lock):
+    """Return a lock as it is kept and installed: its comments and what was understood; raises forms.FormError."""
+    packages = forms.lock(lock)
+    head = [line for line in lock.split("\n") if line.startswith("#")]
+    return "".join(line + "\n" for line in head) + (forms.lock_text(packages))
 
 
 def main():
@@ -354,16 +393,34 @@ def main():
         ),
         supports_check_mode=True,
     )
+    # What is installed is for all users.
+    os.umask(0o022)
+    try:
+        forms.form("file name", module.params["name"], "name")
+        module.params["lock"] = understood(module.params["lock"] or "")
+        wanted = parse_lock(module.params["lock"]) if module.params["state"] == "present" else {}
+        for name in module.params["excluded"]:
+            forms.form("package name", name, "an excluded package")
+        for name in module.params["imports"]:
+            forms.form("line of text", name, "a module to import")
+    except forms.FormError as error:
+        module.fail_json(
+            msg="The lock of %s is refused, and nothing was installed: %s."
+            % (ascii(module.params["name"])[1:-1], error)
+        )
     environment = Environment(module)
     present = module.params["state"] == "present"
     lock_there = read(environment.lock_file)
-    wanted = parse_lock(module.params["lock"] or "") if present else {}
+    there_before = environment.kept(environment.lock_file)
 
     if present and not wanted and not module.check_mode:
         module.fail_json(msg="The lock of %s is empty; python_lock makes one." % module.params["name"])
-    refused = sorted(set(wanted) & {normalised(name) for name in module.params["excluded"]})
-    if refused:
-        module.fail_json(msg="The lock of %s has %s, which must never be installed." % (module.params["name"], refused))
+    try:
+        check_lock(wanted, [], [], module.params["excluded"])
+    except PackagesError as error:
+        module.fail_json(
+            msg="The lock of %s is refused, and nothing was installed: %s." % (module.params["name"], error)
+        )
 
     there = observe(environment.path)
     if not there["python"]["works"] and not (module.check_mode or not present):
@@ -374,9 +431,9 @@ def main():
     others = environment.other_locks()
     installed, damaged = there["packages"], there["damaged"]
     wrong = wrong_packages(wanted, installed, damaged)
-    foreign = sorted(set(installed) - set(wanted) - set(others) - set(parse_lock(lock_there)))
+    foreign = sorted(set(installed) - set(wanted) - set(others) - set(there_before))
     # Dropped from this lock since the last time, and in no other.
-    unwanted = sorted((set(parse_lock(lock_there)) - set(wanted) - set(others)) & set(installed))
+    unwanted = sorted((set(there_before) - set(wanted) - set(others)) & set(installed))
     if module.params["exact"]:
         unwanted, foreign = sorted(set(unwanted) | set(foreign)), []
     remains = sorted(name for name in damaged if name.startswith("~"))

@@ -13,7 +13,9 @@ short_description: Have a Python virtual environment that works
 description:
   - Makes a virtual environment. One whose interpreter is gone, does not run or is of another version is removed and
     made anew, because the packages in it cannot work any more.
-  - An environment that works is left alone, whatever is installed in it.
+  - An environment that works is left alone, whatever is installed in it; its folders are opened to other users, who
+    start the interpreter. Where its interpreter gives no answer that is understood, the module fails and nothing is
+    removed.
 options:
   path:
     description:
@@ -64,10 +66,17 @@ reason:
 import glob
 import os
 import shutil
+import stat
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.neuronops.vllm.plugins.module_utils import process
-from ansible_collections.neuronops.vllm.plugins.module_utils.environment import observe_python
+from ansible_collections.neuronops.vllm.plugins.module_utils.environment import (
+    MANIFESTS,
+    observe_python,
+    site_packages,
+    version_and_prefix,
+)
+from ansible_collections.neuronops.vllm.plugins.module_utils.packages import make_folders
 
 
 def minor(version):
@@ -76,24 +85,49 @@ def minor(version):
 
 def python_version(python):
     """Return the version of an interpreter; raises OSError where it does not run."""
-    code = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
-    status, answer, errors = process.run([python, "-I", "-c", code], timeout=60)
-    if status != 0:
-        raise OSError("%s does not run: %s" % (python, errors.decode(errors="replace").strip()))
-    return answer.decode().strip()
+    try:
+        return version_and_prefix(python)[0]
+    except process.NoAnswerError as error:
+        raise process.NoAnswerError("What %s says is not understood: %s" % (python, error)) from error
+    except OSError as error:
+        raise OSError("%s does not run: %s" % (python, error)) from error
 
 
 def reason_to_build(path, python):
-    """Say why the environment must be made, or nothing."""
+    """Say why the environment must be made, or nothing; raises process.NoAnswerError where that cannot be known."""
     if not os.path.isdir(path) or not os.listdir(path):
         return "there is none"
+    own = os.path.join(path, "bin", "python")
+    # Before anything of the environment is removed, the interpreter to make it anew with must run.
+    wanted = python_version(python)
+    try:
+        version_and_prefix(own)
+    except process.NoAnswerError as error:
+        raise process.NoAnswerError(
+            "%s may work, and what it says is not understood: %s. Nothing was removed; remove the environment "
+            "yourself if it is of no use" % (own, error)
+        ) from error
+    except OSError:
+        pass  # observe_python says it
     found = observe_python(path)
     if not found["works"]:
         return found["problem"]
-    wanted = python_version(python)
     if minor(found["version"]) != minor(wanted):
         return "it has Python %s in place of %s" % (found["version"], wanted)
     return ""
+
+
+def closed_folders(path):
+    """Return the folders of an environment, and it itself, that other users cannot enter."""
+    folders = [path] + [os.path.join(path, name) for name in ("bin", "lib", MANIFESTS)]
+    for packages in site_packages(path):
+        folders += [os.path.dirname(packages), packages]
+    return [folder for folder in folders if os.path.isdir(folder) and os.stat(folder).st_mode & 0o055 != 0o055]
+
+
+def open_folders(folders):
+    for folder in folders:
+        os.chmod(folder, stat.S_IMODE(os.stat(folder).st_mode) | 0o755)
 
 
 def remove(path):
@@ -113,14 +147,16 @@ def remove(path):
 def build(module, path):
     """Make the environment."""
     options = [] if module.params["pip"] else ["--without-pip"]
-    os.makedirs(path, mode=0o755, exist_ok=True)
+    make_folders(path)
+    os.chmod(path, 0o755)
     # The mark of an environment comes first, so that one left by a kill is not taken for somebody's files.
     open(os.path.join(path, "pyvenv.cfg"), "a").close()
-    status, out, err = module.run_command([module.params["python"], "-m", "venv"] + options + [path])
+    command = [module.params["python"], "-I", "-m", "venv"] + options + [path]
+    status, out, err = process.run(command, cwd=process.FOLDER, env=process.environment())
     if status != 0:
         module.fail_json(
             msg="No environment could be made in %s; Debian and Ubuntu need that interpreter's package python3-venv. %s"
-            % (path, (out + err).strip()[-1000:])
+            % (path, (out + err).decode(errors="replace").strip()[-1000:])
         )
     # What older releases of Debian and Ubuntu make of a part of setuptools; no index has it, and `pip freeze` names it.
     records = os.path.join(glob.escape(path), "lib", "python3.*", "site-packages", "pkg_resources-0.0.0.*")
@@ -139,6 +175,8 @@ def main():
         required_if=[("state", "present", ["python"])],
         supports_check_mode=True,
     )
+    # Other users start the interpreter.
+    os.umask(0o022)
     link, present = module.params["path"], module.params["state"] == "present"
     path = os.path.realpath(link)
     if os.path.isdir(path) and os.listdir(path) and not os.path.lexists(os.path.join(path, "pyvenv.cfg")):
@@ -156,6 +194,11 @@ def main():
                 build(module, path)
             elif os.path.islink(link):
                 os.unlink(link)
+        closed = closed_folders(path) if present and not reason else []
+        if closed:
+            reason = "other users cannot enter %s" % ", ".join(closed)
+            if not module.check_mode:
+                open_folders(closed)
     except OSError as error:
         module.fail_json(msg="The environment %s cannot be changed: %s" % (path, error))
     module.exit_json(

@@ -14,8 +14,10 @@ description:
   - Returns a wheel of vLLM that was built for Neuron, kept on the controller with its hash and a manifest.
   - The first host of a platform (stack, Python version, architecture) builds; all other hosts of the run wait for it,
     and every later run takes the wheel that is there while what went into it is the same.
-  - The build changes nothing of the environment whose interpreter it uses. Its tools are installed into the build's own
-    folder, which is removed in the end, and made anew when an earlier build was killed.
+  - The build changes nothing of the environment whose interpreter it uses. Its tools are installed, by their hashes,
+    into the build's own folder, which is removed in the end, and by the next build when one was killed.
+  - Nothing that a host or a mirror says is used before it was compared with the stack; where it says something else,
+    nothing is fetched.
   - A host without a Neuron device can build every release.
   - A build that came out for another device or another version is a failure.
 options:
@@ -27,12 +29,18 @@ options:
     description:
       - A second place for wheels, asked before anything is built, a folder on the controller, C(https://HOST/PATH) or
         C(s3://BUCKET/PREFIX).
-      - Every file is compared with the hash in the manifest that lies beside it.
+      - Every file is compared with the hash in the manifest that lies beside it, and version and commit with those of
+        O(stack). Who can write to the mirror decides on what hosts run.
       - For S3, C(boto3) must be installed on the controller, and credentials come from where boto3 looks for them.
     type: str
     default: ""
   mirror_write:
-    description: Put what was built to O(mirror), over HTTP with C(PUT).
+    description:
+      - Put what was built to O(mirror), over HTTP with C(PUT); also what was built in an earlier run and is not there.
+    type: bool
+    default: false
+  mirror_insecure:
+    description: Take wheels from a O(mirror) at C(http://) too, where everybody between can put in other ones.
     type: bool
     default: false
   stack:
@@ -43,6 +51,9 @@ options:
     description:
       - A git repository, or a file with the sources (C(.tar.gz) and the like, C(.zip), C(.bundle)), on the controller
         or at a URL that the host can reach.
+      - A git repository may be a folder of the host, of whichever user.
+      - git reads what the system's and root's configuration say on proxies and certificates, and no variables but
+        C(GIT_SSL_CAINFO).
     type: str
     default: https://github.com/vllm-project/vllm.git
   source_checksum:
@@ -50,7 +61,10 @@ options:
     type: str
     default: ""
   source_key:
-    description: OpenPGP public key, armoured, that must have signed the tag or the commit. Only for git.
+    description:
+      - OpenPGP public key, armoured, that must have signed the tag, or the commit where the tag is no annotated one.
+        Only for git.
+      - The signature of a commit says nothing about the name it was found under; C(vllm.commit) in O(stack) does.
     type: str
     default: ""
   locked_commit:
@@ -72,9 +86,25 @@ options:
     type: str
     required: true
   build_path:
-    description: Folder on the host to build in.
+    description:
+      - Folder on the host to build in. Everything happens in C(.neuronops-build) below it, and nothing else in it is
+        touched.
     type: path
     default: /opt/neuronops/build
+  build_lock:
+    description:
+      - Lock with hashes of the tools to build with, as P(neuronops.vllm.python_lock#module) returns it. By default that
+        of the collection for the build requirements of O(stack).
+    type: str
+    default: ""
+  result_folder:
+    description: Name of the folder that the wheel is left in; set by the action on the controller.
+    type: str
+    default: ""
+  lock_timeout:
+    description: Seconds to wait for another build in O(build_path) to end.
+    type: int
+    default: 900
   disk_needed:
     description: Free space in megabytes that O(build_path) must have.
     type: int
@@ -146,40 +176,62 @@ requirements:
 """
 
 import email.parser
+import errno
+import fcntl
 import glob
+import json
 import os
 import shutil
 import stat
+import tempfile
+import time
 import zipfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import fetch_file
 from ansible_collections.neuronops.vllm.plugins.module_utils import process
 from ansible_collections.neuronops.vllm.plugins.module_utils.environment import observe_packages
+from ansible_collections.neuronops.vllm.plugins.module_utils.forms import (
+    FormError,
+    form,
+    lock,
+    lock_text,
+    requirement,
+    requirement_name,
+    wheel_name,
+)
 from ansible_collections.neuronops.vllm.plugins.module_utils.packages import (
     ARGUMENTS,
     PackagesError,
     have_uv,
+    index_arguments,
     is_neuron,
     program_environment,
     run,
 )
 from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import (
     SourceError,
+    check_address,
+    check_commit,
     checkout,
     is_local,
     kind,
     sha256,
     unpack,
     verify_signature,
+    wanted_version,
 )
 
 # The hook of PEP 517 that pip would call, called without pip: no isolation, no download, the environment untouched.
+# The tools come before the environment's own; the folder of the sources is not searched, as pip does not search it.
 BUILD = """
 import os, sys
+tools, wheels = sys.argv[1:]
+sys.path.insert(0, tools)
+del sys.argv[1:]
 from setuptools import build_meta
-os.makedirs(sys.argv[1])
-build_meta.build_wheel(sys.argv[1])
+os.makedirs(wheels)
+build_meta.build_wheel(wheels)
 """
 NEURON_LS = """#!/bin/sh
 # The release that is built here asks neuron-ls whether to build for Neuron, and that is not a question.
@@ -187,20 +239,12 @@ exit 0
 """
 
 
+# What a folder of ours says of itself.
+MAKER = "neuronops.vllm.vllm_wheel"
+
+
 class BuildError(Exception):
     """A build that cannot start or came out wrong; the message says why and what to do."""
-
-
-def wanted_version(stack, ref_is_release, commit):
-    """Return (version to give to setuptools-scm, version that the wheel must have).
-
-    A shallow clone of a branch or commit knows no tag, so its version names the commit.
-    """
-    base, suffix = stack["vllm"]["version"], stack["vllm"]["suffix"]
-    if ref_is_release or not commit:
-        return base, "%s+%s" % (base, suffix)
-    local = "g" + commit[:9]
-    return "%s+%s" % (base, local), "%s+%s.%s" % (base, local, suffix)
 
 
 def check_environment(stack, venv):
@@ -229,6 +273,147 @@ def check_disk(path, needed):
         )
 
 
+def check_arguments(module):
+    """Fail when the arguments alone say that there will be no wheel."""
+    source, vllm = module.params["source"], module.params["stack"]["vllm"]
+    check_address(source)
+    if vllm["commit"]:
+        check_commit(vllm["commit"], "vllm.commit of the stack")
+    if kind(source) != "archive":
+        if not shutil.which("git"):
+            raise BuildError("git is missing on this host, and the sources cannot be had without it.")
+        if module.params["source_key"] and not shutil.which("gpg"):
+            raise BuildError("gpg is missing on this host, and the sources' signature cannot be verified without it.")
+    if kind(source) != "git" and not is_local(source) and not module.params["source_checksum"]:
+        raise BuildError("vllm_source is a file at a URL: vllm_source_checksum must be its SHA-256.")
+    if module.params["source_checksum"]:
+        form("SHA-256", module.params["source_checksum"].lower(), "vllm_source_checksum")
+    if not module.params["build_lock"]:
+        raise BuildError(
+            "There is no lock for the build requirements %s, and tools without one are not installed. Set build_lock "
+            "to what neuronops.vllm.python_lock returns for them." % ", ".join(vllm["build_requirements"])
+        )
+
+
+def make_folder(path):
+    """Make a folder and those on the way to it, which others can read whatever this process's umask is."""
+    if os.path.isdir(path):
+        return
+    make_folder(os.path.dirname(path))
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        # Another build has made it at the same time.
+        return
+    os.chmod(path, 0o755)
+
+
+class Workplace:
+    """The folder of ours below the build path: one build at a time, and nothing is removed that has not our mark."""
+
+    NAME = ".neuronops-build"
+    MARK = ".neuronops-mark"
+    # A wheel that no controller has fetched within this many seconds will not be fetched any more.
+    OLD = 3600
+
+    def __init__(self, build_path):
+        self.path = os.path.join(build_path, self.NAME)
+
+    def __enter__(self):
+        make_folder(self.path)
+        found = os.lstat(self.path)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise BuildError(
+                "%s is a link, or others than the user of this build may write to it. Nothing was changed. Remove it, "
+                "or set vllm_build_path to another folder." % self.path
+            )
+        os.chmod(self.path, 0o755)
+        return self
+
+    def lock(self, timeout):
+        """Wait until no other build has its turn here; say what was waited for, or nothing."""
+        # Only root may open it: who can open a file can also keep it locked.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        self.file = os.fdopen(os.open(os.path.join(self.path, "lock"), flags, 0o600), "r+", encoding="utf-8")
+        start, other = time.time(), ""
+        while True:
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+            other = self.holder()
+            if time.time() - start >= timeout:
+                raise BuildError(
+                    "Another build has %s: %s. It was waited for during %d seconds, and nothing was changed. Run again "
+                    "when it has ended, or set vllm_build_path to another folder." % (self.path, other, timeout)
+                )
+            time.sleep(min(1, timeout / 10))
+        self.file.seek(0)
+        self.file.truncate()
+        came_from = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
+        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+        json.dump({"pid": os.getpid(), "from": came_from, "since": since}, self.file)
+        self.file.flush()
+        return other
+
+    def holder(self):
+        """Say who has the lock."""
+        self.file.seek(0)
+        try:
+            said = json.loads(self.file.read(1000))
+            text = "process %d, since %s" % (said["pid"], said["since"])
+            return text + (", started from %s" % said["from"] if said["from"] else "")
+        except (ValueError, KeyError, TypeError):
+            return "a process that has not said yet who it is"
+
+    def __exit__(self, *_error):
+        if hasattr(self, "file"):
+            self.file.close()
+
+    def new(self, name=None):
+        """Make a marked folder, of that name or of a random one."""
+        if name is None:
+            path = tempfile.mkdtemp(prefix="vllm-", dir=self.path)
+        else:
+            path = os.path.join(self.path, name)
+            os.mkdir(path, 0o700)
+        with open(os.path.join(path, self.MARK), "w", encoding="utf-8") as file:
+            json.dump({"made by": MAKER, "pid": os.getpid(), "started": started(os.getpid())}, file)
+        return path
+
+    def clean(self):
+        """Remove what killed builds left. Needs the lock."""
+        for name in os.listdir(self.path):
+            path = os.path.join(self.path, name)
+            if not self.is_left(path):
+                continue
+            if not name.startswith("wheel-") or time.time() - os.lstat(path).st_mtime > self.OLD:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def is_left(self, path):
+        """Say whether a folder has our mark, of a process that is no more."""
+        try:
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                return False
+            with open(os.path.join(path, self.MARK), encoding="utf-8") as file:
+                mark = json.loads(file.read(1000))
+            pid = int(mark["pid"])
+            return mark["made by"] == MAKER and started(pid) != mark["started"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+
+def started(pid):
+    """Return when a process was started, in ticks since the host was, or None when there is none: ids come again."""
+    try:
+        with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
 def get_source(module, folder):
     """Bring the sources into the folder and return their commit, empty when they come from an archive."""
     source, vllm = module.params["source"], module.params["stack"]["vllm"]
@@ -236,8 +421,6 @@ def get_source(module, folder):
     if kind(source) == "git" or kind(source) == "bundle":
         if kind(source) == "bundle" and not is_local(source):
             source = download(module, source)
-        if not shutil.which("git"):
-            raise BuildError("git is missing on this host, and the sources cannot be had without it.")
         commit = checkout(source, vllm["ref"], vllm["commit"], folder, module.params["locked_commit"])
         if module.params["source_key"]:
             verify_signature(folder, vllm["ref"], module.params["source_key"])
@@ -249,8 +432,6 @@ def get_source(module, folder):
 
 def download(module, url):
     """Bring a file from a URL and return its path."""
-    if not module.params["source_checksum"]:
-        raise BuildError("vllm_source is a file at a URL: vllm_source_checksum must be its SHA-256.")
     path = fetch_file(module, url, decompress=False, timeout=60)
     if sha256(path) != module.params["source_checksum"].lower():
         raise BuildError("%s is not the file with the SHA-256 in vllm_source_checksum, but %s." % (url, sha256(path)))
@@ -270,7 +451,11 @@ def check_source(stack, folder):
 def make_packages(stack, folder):
     """Make packages of the folders that setuptools would leave out of a wheel, as they have no __init__.py."""
     for name in stack["vllm"]["packages_without_init"]:
-        open(os.path.join(folder, name, "__init__.py"), "a").close()
+        path = os.path.join(folder, name)
+        if not (os.path.realpath(path) + os.sep).startswith(os.path.realpath(folder) + os.sep):
+            raise BuildError("%s of the sources is a link that leads out of them. Nothing was built." % name)
+        flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        os.close(os.open(os.path.join(path, "__init__.py"), flags, 0o644))
 
 
 def build(module, folder, commit, uv):
@@ -279,8 +464,14 @@ def build(module, folder, commit, uv):
     source, tools, shims = (os.path.join(folder, name) for name in ("source", "tools", "shims"))
     python = os.path.join(module.params["venv"], "bin", "python")
     sources = {name: value for name, value in module.params["sources"].items() if name != "torch_index_url"}
+    locked = os.path.join(folder, "build_tools.txt")
+    with open(locked, "w", encoding="utf-8") as file:
+        file.write(lock_text(lock(module.params["build_lock"], "the lock of the build tools")))
+    where = {name: value for name, value in sources.items() if name != "neuron_index_url"}
     install = [uv, "pip", "install", "--quiet", "--python", python, "--target", tools]
-    run(install + vllm["build_requirements"], dict(sources, neuron_index_url=None))
+    # A wheel alone: what is built from sources on the way would bring tools that no hash is known of.
+    install += ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
+    run(install + index_arguments(where, "uv") + ["-r", locked], where)
     scm_version, expected = wanted_version(module.params["stack"], vllm["ref"] == "v" + vllm["version"], commit)
     path = [os.path.join(module.params["venv"], "bin")]
     if vllm["needs_neuron_ls"]:
@@ -289,9 +480,10 @@ def build(module, folder, commit, uv):
             file.write(NEURON_LS)
         os.chmod(os.path.join(shims, "neuron-ls"), stat.S_IRWXU)
         path.insert(0, shims)
-    environment = program_environment(sources)
+    environment = {name: value for name, value in program_environment(sources).items() if not name.startswith("PYTHON")}
     environment.update(
         PATH=os.pathsep.join(path + [environment.get("PATH", os.defpath)]),
+        # For programs that setup.py starts; the build itself is isolated from it.
         PYTHONPATH=tools,
         # Timestamps of files within the wheel: the same sources give the same wheel.
         SOURCE_DATE_EPOCH="1700000000",
@@ -299,7 +491,8 @@ def build(module, folder, commit, uv):
         **{name: str(value) for name, value in vllm["build_environment"].items()},
     )
     wheels = os.path.join(folder, "wheels")
-    status, output, _errors = process.run([python, "-c", BUILD, wheels], together=True, cwd=source, env=environment)
+    command = [python, "-I", "-c", BUILD, tools, wheels]
+    status, output, _errors = process.run(command, together=True, cwd=source, env=environment)
     said = output.decode(errors="replace").strip()
     found = glob.glob(os.path.join(wheels, "*.whl"))
     if status != 0 or len(found) != 1:
@@ -310,6 +503,7 @@ def build(module, folder, commit, uv):
             "The build came out as %s, and not as %s: %s. Nothing was installed."
             % (actual, expected, device(actual, vllm["suffix"]))
         )
+    wheel_name(os.path.basename(found[0]), "vllm", expected)
     return found[0]
 
 
@@ -332,8 +526,40 @@ def metadata(wheel):
 
 def requirements(wheel):
     """Return what a wheel requires always, without the packages that only AWS may provide."""
-    needed = [line.strip() for line in metadata(wheel).get_all("Requires-Dist") or []]
-    return [line for line in needed if not is_neuron(line) and "extra ==" not in line.replace("extra==", "extra ==")]
+    needed = [requirement(line.strip()) for line in metadata(wheel).get_all("Requires-Dist") or []]
+    return [
+        line
+        for line in needed
+        if not is_neuron(requirement_name(line)) and "extra ==" not in line.replace("extra==", "extra ==")
+    ]
+
+
+def make_wheel(module, workplace, folder, result_folder):
+    """Build in the folder, leave the wheel in the other one, and return what the controller wants to know of it."""
+    stack, source = module.params["stack"], os.path.join(folder, "source")
+    commit = get_source(module, source)
+    check_source(stack, source)
+    make_packages(stack, source)
+    uv = have_uv(
+        module.params["uv_requirement"],
+        module.params["tools_path"],
+        os.path.realpath(os.path.join(module.params["venv"], "bin", "python")),
+        module.params["sources"],
+    )
+    wheel = build(module, folder, commit, uv)
+    answer = dict(
+        wheel=os.path.basename(wheel),
+        commit=commit,
+        version=metadata(wheel)["Version"],
+        requirements=requirements(wheel),
+        sha256=sha256(wheel),
+    )
+    kept = workplace.new(result_folder)
+    os.chmod(wheel, 0o644)
+    os.replace(wheel, os.path.join(kept, answer["wheel"]))
+    # The controller fetches it as the user that it logs in as.
+    os.chmod(kept, 0o755)
+    return answer
 
 
 def main():
@@ -342,6 +568,7 @@ def main():
             path=dict(type="path", required=True),
             mirror=dict(type="str", default=""),
             mirror_write=dict(type="bool", default=False),
+            mirror_insecure=dict(type="bool", default=False),
             stack=dict(type="dict", required=True),
             source=dict(type="str", default="https://github.com/vllm-project/vllm.git"),
             source_checksum=dict(type="str", default=""),
@@ -351,6 +578,9 @@ def main():
             python_version=dict(type="str", required=True),
             architecture=dict(type="str", required=True),
             build_path=dict(type="path", default="/opt/neuronops/build"),
+            build_lock=dict(type="str", default=""),
+            result_folder=dict(type="str", default=""),
+            lock_timeout=dict(type="int", default=900),
             disk_needed=dict(type="int", default=500),
             **ARGUMENTS,
         ),
@@ -358,42 +588,26 @@ def main():
     )
     if module.check_mode:
         module.exit_json(changed=True)
-    stack, build_path = module.params["stack"], module.params["build_path"]
-    folder = os.path.join(build_path, "vllm")
-    result = {}
+    build_path = module.params["build_path"]
+    answer, folder = {}, None
     try:
-        check_environment(stack, module.params["venv"])
+        result_folder = form("file name", module.params["result_folder"] or "wheel-%d" % os.getpid(), "result_folder")
+        check_arguments(module)
+        check_environment(module.params["stack"], module.params["venv"])
         check_disk(build_path, module.params["disk_needed"])
-        os.makedirs(build_path, mode=0o755, exist_ok=True)
-        # What a killed build left is worth nothing.
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder, mode=0o700)
-        commit = get_source(module, os.path.join(folder, "source"))
-        check_source(stack, os.path.join(folder, "source"))
-        make_packages(stack, os.path.join(folder, "source"))
-        uv = have_uv(
-            module.params["uv_requirement"],
-            module.params["tools_path"],
-            os.path.realpath(os.path.join(module.params["venv"], "bin", "python")),
-            module.params["sources"],
-        )
-        wheel = build(module, folder, commit, uv)
-        kept = os.path.join(build_path, os.path.basename(wheel))
-        os.replace(wheel, kept)
-        os.chmod(kept, 0o644)
-        result = dict(
-            changed=True,
-            commit=commit,
-            version=metadata(kept)["Version"],
-            requirements=requirements(kept),
-            path=kept,
-            sha256=sha256(kept),
-        )
-    except (BuildError, SourceError, PackagesError, OSError) as error:
+        with Workplace(build_path) as workplace:
+            waited = workplace.lock(module.params["lock_timeout"])
+            if waited:
+                module.warn("Another build in %s was waited for: %s" % (build_path, waited))
+            workplace.clean()
+            folder = workplace.new()
+            try:
+                answer = make_wheel(module, workplace, folder, result_folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    except (BuildError, SourceError, PackagesError, FormError, OSError, zipfile.BadZipFile) as error:
         module.fail_json(msg=str(error))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    module.exit_json(**result)
+    module.exit_json(changed=True, **answer)
 
 
 if __name__ == "__main__":

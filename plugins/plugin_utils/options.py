@@ -22,7 +22,7 @@ import yaml
 from ansible_collections.neuronops.vllm.plugins.module_utils import addresses, forms
 
 COLLECTION = Path(__file__).resolve().parents[2]
-PLAYBOOKS = COLLECTION / "data" / "playbooks.yml"
+PLAYBOOKS = COLLECTION / "data" / "options.yml"
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 # Text of several lines; every other text is one line, as it becomes a line of a file, of a command or of a message.
 MULTILINE = ("neuron_driver_repository_key", "vllm_source_key")
@@ -175,10 +175,10 @@ def _str(name: str, value: Any) -> str:
                 f"{name} is {_shown(name, value)}: it must be one line of at most 4096 characters, without "
                 "control characters"
             ) from None
-    if "://" in value and not SECRET.search(name.partition("[")[0]) and addresses.has_credentials(value):
+    if len(lines) == 1 and not SECRET.search(name.partition("[")[0]) and addresses.has_credentials(value):
         raise OptionError(
             f"{name} holds a user or a password, and it ends up in logs and files that others read. Put them "
-            "into the .netrc of the user that reads it (on the hosts root, on the controller your own), as git, uv and pip do"
+            "into the .netrc of the user that reads it: on the hosts root, on the controller your own"
         )
     return value
 

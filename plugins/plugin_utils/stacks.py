@@ -9,6 +9,7 @@ It needs nothing of Ansible, so that the sandbox, the documentation and the test
 from __future__ import annotations
 
 import copy
+import difflib
 import functools
 import hashlib
 import json
@@ -102,7 +103,8 @@ def problems(entry: Mapping[str, Any], fields: Mapping[str, Any] | None = None, 
     found = [f"{where}{name} is missing" for name in fields if name not in entry]
     for name, value in entry.items():
         if name not in fields:
-            found.append(f"{where}{name} is not a field of a stack")
+            near = difflib.get_close_matches(str(name), fields, n=1)
+            found.append(f"{where}{name} is not a field of a stack" + (f" (did you mean {near[0]}?)" if near else ""))
         elif isinstance(fields[name], dict):
             if isinstance(value, Mapping):
                 found += problems(value, fields[name], f"{where}{name}.")
@@ -122,10 +124,31 @@ def merged(entry: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
     return result
 
 
+def _dictionary(option: str, value: Any) -> Mapping[str, Any]:
+    """Return a dictionary that was given as one, or as text in JSON; raises StackError for anything else."""
+    found = value
+    if isinstance(value, str):
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = value
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise StackError(
+            f"{option} is {str(value)[:80]!r} ({type(value).__name__.lstrip('_')}), and should be a dictionary; as "
+            'text it is written in JSON, such as {"vllm": {"ref": "v0.9.2"}}. Is a bracket missing?'
+        )
+    for key, entry in found.items():
+        if option == "neuron_stack_entries" and not isinstance(entry, Mapping):
+            raise StackError(f"{option}.{key} is {entry!r}, and should be a dictionary with the fields of a stack.")
+    return found
+
+
 def resolve(
     name: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    entries: Mapping[str, Mapping[str, Any]] | None = None,
+    overrides: Mapping[str, Any] | str | None = None,
+    entries: Mapping[str, Mapping[str, Any]] | str | None = None,
 ) -> dict[str, Any]:
     """Return one complete entry, with its `name` and an `id` that changes when anything in it does.
 
@@ -134,16 +157,22 @@ def resolve(
     entries: entries of the user's own, which come before those of the data file.
     Raises StackError when there is no such entry, the result is not complete, or its vLLM is known not to work.
     """
-    known = {**load()["stacks"], **(entries or {})}
+    overrides = _dictionary("neuron_stack_overrides", overrides)
+    entries = _dictionary("neuron_stack_entries", entries)
+    known = {**load()["stacks"], **entries}
+    if name is not None and not isinstance(name, str):
+        raise StackError(f"neuron_stack is {name!r}, and should be a text, such as {load()['default']}.")
     name = name or load()["default"]
     if name not in known:
         version = name.partition("vllm-")[2]
         reason = refusal(version) if release(version) else None
+        near = difflib.get_close_matches(name if "-" in name else f"vllm-{name}", known, n=1, cutoff=0.75)
+        hint = f"{reason} " if reason else f"Did you mean {near[0]}? " if near else ""
         raise StackError(
-            f"There is no stack {name!r}. {reason + ' ' if reason else ''}Set neuron_stack to one of: "
+            f"There is no stack {name!r}. {hint}Set neuron_stack to one of: "
             f"{', '.join(sorted(known, key=lambda known_name: (release(known_name), known_name)))}."
         )
-    entry = merged(_with_base(known[name], load()["stacks"]), overrides or {})
+    entry = merged(_with_base(known[name], load()["stacks"]), overrides)
     incomplete = problems(entry)
     if incomplete:
         raise StackError(

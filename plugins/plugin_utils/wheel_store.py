@@ -1,10 +1,11 @@
 # Copyright (c) 2026 neuronops.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where built wheels are kept: a folder of the controller, and a mirror that is a folder, an HTTP(S) server or S3.
+"""Where built wheels are kept: a folder of the controller, and a mirror that is a folder, an HTTPS server or S3.
 
 Each wheel has a folder of its own with a manifest, which is written last and holds the wheel's hash. So a folder
-without a manifest holds nothing, and a file that is not what the manifest says is never used.
+without a manifest holds nothing, and a file that is not what the manifest says is never used. The hash proves that the
+file is whole and not where it comes from: every field of a manifest is checked before anything is done with it.
 """
 
 from __future__ import annotations
@@ -13,14 +14,28 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ansible.module_utils.urls import open_url
+from ansible_collections.neuronops.vllm.plugins.module_utils.addresses import has_credentials, shown
+from ansible_collections.neuronops.vllm.plugins.module_utils.forms import FormError, fields, form, sequence, wheel_name
+from ansible_collections.neuronops.vllm.plugins.module_utils.forms import requirement as one_requirement
 
 MANIFEST = "manifest.json"
+FIELDS = ("wheel", "sha256", "version", "commit", "requirements")
+# Where the wheel was built from, as far as who reads the manifest wants to know.
+NOTES = ("source", "ref")
+MOST_MANIFEST = 1 << 20
+MOST_WHEEL = 2 << 30
+MOST_REDIRECTS = 5
+BLOCK = 1 << 20
+
+# What a manifest is compared with besides its form; raises FormError.
+Check = Callable[[dict[str, Any]], None]
 
 
 class StoreError(Exception):
@@ -29,24 +44,60 @@ class StoreError(Exception):
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        for block in iter(lambda: file.read(BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
-def read(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a wheel's folder, or None when it holds no whole wheel."""
+def checked(manifest: Any, check: Check | None = None, what: str = "the manifest") -> dict[str, Any]:
+    """Return a manifest where it has the fields that it should have, each in its form; raises FormError."""
+    found = fields(manifest, FIELDS, what, optional=NOTES)
+    version = form("version", found["version"], "version")
+    result = {
+        "wheel": wheel_name(found["wheel"], "vllm", version),
+        "sha256": form("SHA-256", found["sha256"], "sha256"),
+        "version": version,
+        # Sources from an archive have none.
+        "commit": "" if found["commit"] == "" else form("commit", found["commit"], "commit"),
+        "requirements": [one_requirement(line) for line in sequence(found["requirements"], "requirements", 1000)],
+    }
+    if "source" in found:
+        result["source"] = form("line of text", found["source"], "source")
+    if "ref" in found:
+        result["ref"] = form("git ref", found["ref"], "ref")
+    if check:
+        check(result)
+    return result
+
+
+def parsed(text: bytes, check: Check | None = None) -> dict[str, Any]:
+    """Return a manifest out of a file's content; raises FormError for everything that is none."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return checked(json.loads(text), check)
+    except FormError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise FormError(f"it is no JSON: {error}") from error
+
+
+def read(folder: Path, check: Check | None = None) -> dict[str, Any] | None:
+    """Return the manifest of a wheel's folder, or None when it holds no whole wheel, or another than the wanted one."""
+    try:
+        with (folder / MANIFEST).open("rb") as file:
+            manifest = parsed(file.read(MOST_MANIFEST), check)
         if sha256(folder / manifest["wheel"]) == manifest["sha256"]:
             return manifest
-    except (OSError, ValueError, KeyError):
-        # Cut off while it was written, or damaged since: to be made anew.
+    except (OSError, ValueError):
+        # Cut off while it was written, damaged since, or something else altogether: to be made anew.
         pass
     return None
 
 
 def write(folder: Path, wheel: Path, manifest: dict[str, Any]) -> None:
     """Move the wheel into the folder, then write the manifest beside it; each appears at once or not at all."""
+    manifest = checked(manifest)
     folder.mkdir(parents=True, exist_ok=True)
     wheel.chmod(0o644)
     wheel.replace(folder / manifest["wheel"])
@@ -57,56 +108,113 @@ def write(folder: Path, wheel: Path, manifest: dict[str, Any]) -> None:
 
 
 class Mirror:
-    """A second place for wheels: a folder, https://HOST/PATH or s3://BUCKET/PREFIX."""
+    """A second place for wheels: a folder, https://HOST/PATH or s3://BUCKET/PREFIX.
 
-    def __init__(self, place: str) -> None:
+    warnings: what the user should hear, though it is no failure.
+    """
+
+    def __init__(self, place: str, insecure: bool = False) -> None:
         self.place = place.rstrip("/")
-        self.scheme = urlsplit(place).scheme
+        self.insecure = insecure
+        self.warnings: list[str] = []
+        try:
+            form("line of text", place)
+            self.scheme = urlsplit(place).scheme.lower()
+        except ValueError as error:
+            raise StoreError(f"The mirror is no address: {error}.") from error
         if self.scheme not in ("", "http", "https", "s3"):
-            raise StoreError(f"The mirror {place} is neither a folder nor https:// nor s3://.")
+            raise StoreError(f"The mirror {shown(place)} is neither a folder nor https:// nor s3://.")
+        if has_credentials(place):
+            raise StoreError(
+                f"The mirror {shown(place)} is written with credentials, which end up in logs. Put them into .netrc of "
+                "the user that runs Ansible."
+            )
+        if self.scheme == "http" and not insecure:
+            raise StoreError(
+                f"The mirror {place} is plain http, where everybody between can put another wheel in place of the "
+                "right one, which hosts run as root. Use https://, or set vllm_wheel_mirror_insecure (mirror_insecure "
+                "of the module) if the network is yours alone. Nothing was changed."
+            )
 
-    def fetch(self, name: str, folder: Path) -> dict[str, Any] | None:
-        """Bring the wheel of that name into the folder and return its manifest, or None when the mirror has none."""
-        text = self._get(f"{name}/{MANIFEST}")
-        if text is None:
+    def manifest(self, name: str, check: Check | None = None) -> dict[str, Any] | None:
+        """Return the manifest of the wheel of that name, or None when the mirror has none."""
+        blocks = self._get(f"{name}/{MANIFEST}", MOST_MANIFEST)
+        if blocks is None:
             return None
         try:
-            manifest: dict[str, Any] = json.loads(text)
-            content = self._get(f"{name}/{manifest['wheel']}")
-        except (ValueError, KeyError) as error:
-            raise StoreError(f"{self.place}/{name}/{MANIFEST} is damaged: {error}. Remove it there.") from error
-        if content is None or hashlib.sha256(content).hexdigest() != manifest.get("sha256"):
+            return parsed(b"".join(blocks), check)
+        except FormError as error:
             raise StoreError(
-                f"{self.place}/{name}/{manifest['wheel']} is missing or is not what its manifest says. Nothing was "
-                "installed; remove the folder there, and it is built anew."
-            )
+                f"{self.place}/{name}/{MANIFEST} is damaged or is not that of the wanted wheel: {error}. Nothing was "
+                "taken from there; remove it, and the wheel is built anew."
+            ) from error
+
+    def fetch(self, name: str, folder: Path, check: Check | None = None) -> dict[str, Any] | None:
+        """Bring the wheel of that name into the folder and return its manifest, or None when the mirror has none."""
+        manifest = self.manifest(name, check)
+        if manifest is None:
+            return None
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("wb", dir=folder, prefix=".", delete=False) as file:
-            file.write(content)
-        write(folder, Path(file.name), manifest)
+            partial = Path(file.name)
+            try:
+                digest = hashlib.sha256()
+                blocks = self._get(f"{name}/{manifest['wheel']}", MOST_WHEEL)
+                for block in blocks or ():
+                    digest.update(block)
+                    file.write(block)
+                file.flush()
+                if blocks is None or digest.hexdigest() != manifest["sha256"]:
+                    raise StoreError(
+                        f"{self.place}/{name}/{manifest['wheel']} is missing or is not what its manifest says. Nothing "
+                        "was installed; remove the folder there, and it is built anew."
+                    )
+                write(folder, partial, manifest)
+            finally:
+                partial.unlink(missing_ok=True)
         return manifest
 
     def put(self, name: str, folder: Path) -> None:
         """Copy a wheel's folder to the mirror, the manifest last."""
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parsed((folder / MANIFEST).read_bytes())
         for file in (manifest["wheel"], MANIFEST):
             self._put(f"{name}/{file}", folder / file)
 
-    def _get(self, name: str) -> bytes | None:
+    def _get(self, name: str, most: int) -> Iterator[bytes] | None:
+        """Return the content of a file in blocks, of which no more than `most` bytes are read, or None for no file."""
+        where = f"{self.place}/{name}"
         try:
             if self.scheme == "s3":
-                return self._s3_get(name)
-            if self.scheme:
-                content: bytes = open_url(f"{self.place}/{name}", timeout=60).read()
-                return content
-            path = Path(self.place, name).expanduser()
-            return path.read_bytes() if path.is_file() else None
+                opened = self._s3_open(name)
+            elif self.scheme:
+                opened = self._open(where)
+            else:
+                path = Path(self.place, name).expanduser()
+                opened = path.open("rb") if path.is_file() else None
         except HTTPError as error:
             if error.code == 404:
                 return None
-            raise StoreError(f"{self.place}/{name} cannot be read: {error}") from error
-        except OSError as error:
-            raise StoreError(f"{self.place}/{name} cannot be read: {error}") from error
+            raise StoreError(f"{where} cannot be read: {error}") from error
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{where} cannot be read: {error}") from error
+        return None if opened is None else _blocks(opened, where, most)
+
+    def _open(self, url: str) -> Any:
+        """Open an URL; where it is sent on to another one, that one has to be of a kind that the mirror may be."""
+        for _ in range(MOST_REDIRECTS):
+            try:
+                return open_url(url, timeout=60, follow_redirects="none")
+            except HTTPError as error:
+                if error.code not in (301, 302, 303, 307, 308) or not error.headers.get("Location"):
+                    raise
+                url = urljoin(url, error.headers["Location"])
+            form("line of text", url, "the address that the mirror sends to")
+            if urlsplit(url).scheme.lower() not in (("https", "http") if self.insecure else ("https",)):
+                raise StoreError(
+                    f"The mirror {self.place} sends to {shown(url)[:200]}, which is not https. Nothing was taken from "
+                    "there."
+                )
+        raise StoreError(f"The mirror {self.place} sends from one address to the next without an end.")
 
     def _put(self, name: str, path: Path) -> None:
         try:
@@ -117,26 +225,38 @@ class Mirror:
             else:
                 target = Path(self.place, name).expanduser()
                 target.parent.mkdir(parents=True, exist_ok=True)
-                partial = target.with_name(f".{target.name}.partial")
-                shutil.copyfile(path, partial)
-                partial.replace(target)
+                # A name of its own: two controllers may write the same wheel at a time.
+                with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=".", delete=False) as file:
+                    partial = Path(file.name)
+                try:
+                    shutil.copyfile(path, partial)
+                    partial.chmod(0o644)
+                    partial.replace(target)
+                finally:
+                    partial.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"{self.place}/{name} cannot be written: {error}") from error
 
-    def _s3_get(self, name: str) -> bytes | None:
-        from botocore.exceptions import ClientError
+    def _s3_open(self, name: str) -> Any:
+        def get(client: Any, bucket: str, prefix: str) -> Any:
+            from botocore.exceptions import ClientError
 
-        def get(client: Any, bucket: str, prefix: str) -> bytes | None:
             try:
-                content: bytes = client.get_object(Bucket=bucket, Key=prefix + name)["Body"].read()
-                return content
+                return client.get_object(Bucket=bucket, Key=prefix + name)["Body"]
             except ClientError as error:
-                if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                code = error.response["Error"]["Code"]
+                if code in ("NoSuchKey", "404"):
+                    return None
+                if code in ("AccessDenied", "403") and name.endswith(f"/{MANIFEST}"):
+                    # Who may not list the bucket is told this for a missing file too.
+                    self.warnings.append(
+                        f"{self.place}/{name} may not be read, or is not there: S3 gives the same answer to who may "
+                        "not list the bucket. It is taken for missing; allow s3:ListBucket to tell them apart."
+                    )
                     return None
                 raise
 
-        found: bytes | None = self._s3(get)
-        return found
+        return self._s3(get)
 
     def _s3(self, action: Any) -> Any:
         try:
@@ -150,3 +270,21 @@ class Mirror:
             return action(boto3.client("s3"), parts.netloc, f"{prefix}/" if prefix else "")
         except (BotoCoreError, ClientError) as error:
             raise StoreError(f"{self.place} cannot be used: {error}") from error
+
+
+def _blocks(opened: Any, where: str, most: int) -> Iterator[bytes]:
+    """Read an open file in blocks and close it."""
+    try:
+        left = most
+        while block := opened.read(BLOCK):
+            left -= len(block)
+            if left < 0:
+                raise StoreError(f"{where} is larger than {most} bytes, which is too much for what it should be.")
+            yield block
+    except StoreError:
+        raise
+    except Exception as error:
+        # Sockets, TLS and S3 each have exceptions of their own for a transfer that was cut off.
+        raise StoreError(f"{where} cannot be read: {error}") from error
+    finally:
+        opened.close()

@@ -219,7 +219,160 @@ def test_check_mode_makes_nothing(cloud: Cloud) -> None:
     assert cloud.instances() == [] and cloud.groups() == []
 
 
+def instances_of(cloud: Cloud, **tags: str) -> list[str]:
+    """Start an instance that launch.yml did not make, with tags."""
+    image = cloud.ec2.describe_images(Owners=[ec2.CANONICAL])["Images"][0]["ImageId"]
+    given = [{"Key": name.replace("_", ":"), "Value": value} for name, value in tags.items()]
+    made = cloud.ec2.run_instances(
+        ImageId=image,
+        MinCount=1,
+        MaxCount=1,
+        SubnetId=cloud.state["subnet_id"],
+        TagSpecifications=[{"ResourceType": "instance", "Tags": given}],
+    )
+    return [instance["InstanceId"] for instance in made["Instances"]]
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def test_an_empty_list_terminates_nothing_and_a_text_is_refused(cloud: Cloud) -> None:
+    assert changed(cloud.launch(("inf2.xlarge", 1))) > 0
+    identity = cloud.instances()[0]["InstanceId"]
+    for nothing in ("[]", json.loads("[]")):
+        done = cloud.playbook("terminate", terminate_confirm="neuron", terminate_instance_ids=nothing)
+        assert changed(done) == 0 and "no instance is terminated" in said(done)
+    for wrong in ("", identity, None, {"ids": [identity]}):
+        done = cloud.playbook("terminate", terminate_confirm="neuron", terminate_instance_ids=wrong)
+        assert done.returncode != 0 and "terminate_instance_ids" in said(done) and "a list" in said(done)
+    misspelt = cloud.playbook("terminate", terminate_confirm="neuron", terminate_instance_id=[identity])
+    assert misspelt.returncode != 0 and "did you mean terminate_instance_ids?" in said(misspelt)
+    assert len(cloud.instances()) == 1 and len(cloud.groups()) == 1
+    as_text = json.dumps([identity])
+    assert changed(cloud.playbook("terminate", terminate_confirm="neuron", terminate_instance_ids=as_text)) > 0
+    assert cloud.instances() == []
+
+
+def test_options_as_text_mean_the_same_and_ids_are_told_before_the_wait(cloud: Cloud) -> None:
+    groups = json.dumps([{"instance_type": "inf2.xlarge", "count": "1"}])
+    given = {"launch_subnet_id": cloud.state["subnet_id"], "launch_key_name": cloud.state["key_name"]}
+    texts = {**given, "launch_groups": groups, "launch_wait_for_ssh": "false", "launch_root_volume_size": "600"}
+    pairs = [argument for name, text in texts.items() for argument in ("-e", f"{name}={json.dumps(text)}")]
+    done = cloud.run("ansible-playbook", "-i", "localhost,", "playbooks/launch.yml", *pairs)
+    assert changed(done) > 0 and len(cloud.instances()) == 1
+    assert "skipping: [localhost] => (item=i-" in done.stdout
+    told, waited = done.stdout.index("TASK [Report the instances]"), done.stdout.index("TASK [Wait for each instance")
+    assert told < waited and cloud.instances()[0]["InstanceId"] in done.stdout[told:waited]
+
+
+def test_ssh_is_opened_to_all_of_the_vpc_and_rules_of_others_stay(cloud: Cloud) -> None:
+    vpc = cloud.ec2.create_vpc(CidrBlock="10.60.0.0/16")["Vpc"]["VpcId"]
+    cloud.ec2.associate_vpc_cidr_block(VpcId=vpc, CidrBlock="100.64.0.0/16")
+    subnet = cloud.ec2.create_subnet(VpcId=vpc, CidrBlock="100.64.1.0/24")["Subnet"]["SubnetId"]
+    assert changed(cloud.launch(("inf2.xlarge", 1), launch_subnet_id=subnet)) > 0
+    group = cloud.groups()[0]
+    theirs = {"IpProtocol": "tcp", "FromPort": 8000, "ToPort": 8000, "IpRanges": [{"CidrIp": "10.60.0.0/16"}]}
+    cloud.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[theirs])
+    cloud.ec2.create_tags(Resources=[group], Tags=[{"Key": "owner", "Value": "somebody"}])
+    assert changed(cloud.launch(("inf2.xlarge", 1), launch_subnet_id=subnet)) == 0
+    found = cloud.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]
+    rules = {rule["FromPort"]: {r["CidrIp"] for r in rule["IpRanges"]} for rule in found["IpPermissions"]}
+    assert rules == {22: {"10.60.0.0/16", "100.64.0.0/16"}, 8000: {"10.60.0.0/16"}}
+    assert {"Key": "owner", "Value": "somebody"} in found["Tags"]
+
+
+def test_the_whole_world_is_let_in_only_when_it_is_said_twice(cloud: Cloud) -> None:
+    refused = cloud.launch(("inf2.xlarge", 1), launch_ssh_cidrs=["0.0.0.0/0", "::/0"])
+    assert refused.returncode != 0 and "launch_ssh_from_everywhere" in said(refused)
+    assert cloud.instances() == [] and cloud.groups() == []
+    given = {"launch_ssh_cidrs": ["0.0.0.0/0", "2001:db8::/32"], "launch_ssh_from_everywhere": "yes"}
+    assert changed(cloud.launch(("inf2.xlarge", 1), **given)) > 0
+    rule = cloud.ec2.describe_security_groups(GroupIds=cloud.groups())["SecurityGroups"][0]["IpPermissions"]
+    assert [r["CidrIp"] for each in rule for r in each["IpRanges"]] == ["0.0.0.0/0"]
+    assert [r["CidrIpv6"] for each in rule for r in each["Ipv6Ranges"]] == ["2001:db8::/32"]
+
+
+def test_a_region_comes_from_the_profile_and_is_never_chosen_for_the_user(cloud: Cloud, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[profile fleet]\nregion = us-east-1\n", encoding="utf-8")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        cloud.environment.pop(name, None)
+    for command in (("ansible-inventory", "--graph"), ("ansible-playbook", "playbooks/terminate.yml")):
+        done = cloud.run(*command)
+        assert done.returncode != 0 and "No AWS region is given" in said(done)
+    keys = [
+        f"{name.lower()} = {cloud.environment.pop(name)}" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    ]
+    (tmp_path / "credentials").write_text("\n".join(["[fleet]", *keys, ""]), encoding="utf-8")
+    cloud.environment.update(
+        AWS_CONFIG_FILE=str(tmp_path / "config"),
+        AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"),
+        AWS_PROFILE="fleet",
+    )
+    assert changed(cloud.launch(("inf2.xlarge", 1))) > 0
+    assert cloud.instances()[0]["InstanceId"] in cloud.run("ansible-inventory", "--graph").stdout
+
+
 class TestInventory:
+    def test_an_odd_instance_takes_no_other_away(self, cloud: Cloud) -> None:
+        assert changed(cloud.launch(("inf2.xlarge", 1))) > 0
+        odd = instances_of(cloud, neuronops_fleet="")[0]
+        listed = json.loads(cloud.run("ansible-inventory", "--list").stdout)
+        assert len(listed["neuron"]["hosts"]) == 2 and listed["fleet_unnamed"]["hosts"] == [odd]
+        assert len(listed["fleet_neuron"]["hosts"]) == 1
+
+    def test_several_fleets_are_changed_only_when_that_is_meant(self, cloud: Cloud) -> None:
+        instances_of(cloud, neuronops_fleet="staging")
+        instances_of(cloud, neuronops_fleet="production")
+        check = ("ansible-playbook", "playbooks/site.yml", "--check", "-e", "vllm_server_model=/m")
+        done = cloud.run(*check)
+        assert done.returncode != 0 and "fleets production, staging" in said(done)
+        meant = cloud.run(*check, "-e", "neuron_several_fleets=true", "-e", "vllm_server_port=eight")
+        assert "vllm_server_port is 'eight'" in said(meant)
+        one = cloud.run(*check, "--limit", "fleet_staging", "-e", "vllm_server_port=eight")
+        assert "vllm_server_port is 'eight'" in said(one) and "fleets" not in said(one).partition("TASK")[0]
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["-e", "vllm_server_model=/m", "-e", "vllm_server_prot=9000"], "did you mean vllm_server_port?"),
+            (["-e", "vllm_server_model=/m", "-e", "neuron_stak=x"], "did you mean neuron_stack?"),
+            (["-e", "vllm_server_model=/m", "-e", "neuron_stack=0.9.2"], "Did you mean vllm-0.9.2?"),
+            (["-e", "vllm_server_model=/m", "-e", '{"neuron_stack_overrides": "{"}'], "neuron_stack_overrides"),
+            (["--limit", "host1"], "vllm_server_model"),
+            (["--tags", "vllm_serve", "-e", "vllm_server_model=/m"], "The tags are the names of the roles"),
+            (["--skip-tags", "all", "-e", "vllm_server_model=/m"], "The tags are the names of the roles"),
+        ],
+    )
+    def test_site_refuses_before_a_host_is_touched(
+        self, cloud: Cloud, tmp_path: Path, arguments: list[str], words: str
+    ) -> None:
+        # A host that would not even answer: what is refused here was refused before anything was asked of it.
+        (tmp_path / "hosts").write_text("[neuron]\nhost1 ansible_host=127.0.0.1 ansible_port=9\n", encoding="utf-8")
+        done = cloud.run("ansible-playbook", "playbooks/site.yml", "-i", str(tmp_path / "hosts"), *arguments)
+        assert done.returncode != 0 and words in said(done) and "UNREACHABLE" not in done.stdout, done.stdout
+        assert len(done.stdout) + len(done.stderr) < 6000
+
+    def test_group_variables_are_checked_where_they_apply(self, cloud: Cloud, tmp_path: Path) -> None:
+        (tmp_path / "hosts").write_text("[neuron]\nhost1 ansible_host=127.0.0.1 ansible_port=9\n", encoding="utf-8")
+        (tmp_path / "group_vars").mkdir()
+        (tmp_path / "group_vars" / "neuron.yml").write_text("neuron_stack: nonsense\n", encoding="utf-8")
+        done = cloud.run(
+            "ansible-playbook", "playbooks/site.yml", "-i", str(tmp_path / "hosts"), "-e", "vllm_server_model=/m"
+        )
+        assert done.returncode != 0 and "no stack 'nonsense'" in said(done) and "UNREACHABLE" not in done.stdout
+
+    def test_an_inventory_that_is_not_there_is_told_first(self, cloud: Cloud) -> None:
+        done = cloud.run(
+            "ansible-playbook",
+            "playbooks/site.yml",
+            "-i",
+            "nowhere.yml",
+            ANSIBLE_CONFIG="/dev/null",
+            ANSIBLE_COLLECTIONS_PATH=str(CHECKOUT / ".build" / "collections"),
+        )
+        assert done.returncode != 0 and "Was it read?" in said(done)
+
     def test_no_host_ends_with_a_message_and_an_error(self, cloud: Cloud) -> None:
         done = cloud.playbook("site")
         assert done.returncode != 0 and "has no host in the group `neuron`" in " ".join(done.stdout.split())

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Foreign input for every reader of foreign text: how much of it, and how much was tried.
 
-A test draws inputs with hypothesis and calls `tried("reader")` once for each. NEURONOPS_FUZZ is the number of inputs that
-a test draws, 200 when not set; `make test-all` draws more. The seed of the day is printed, and NEURONOPS_SEED repeats it.
+A test draws inputs with hypothesis and calls `tried("reader")` once for each. NEURONOPS_FUZZ is the number of inputs
+that a test draws, 200 when not set; `make test-all` draws more. The seed of the day is printed; NEURONOPS_SEED sets it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 
-ROLES = Path(__file__).resolve().parents[2] / "roles"
+CHECKOUT = Path(__file__).resolve().parents[2]
+ROLES = CHECKOUT / "roles"
 
 # Since ansible-core 2.19 what is read from a file is only templated where this is said.
 TRUSTED = (

@@ -171,3 +171,95 @@ def test_a_removal_that_is_killed_leaves_what_is_known_as_an_environment(
     assert removed[0] == "neuronops"  # so that it counts as unfinished from the first moment
     assert (venv / "pyvenv.cfg").exists()  # until the last one
     assert removed[-1] == "venv"
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (b"\0" * 200, "has zeros in it"),
+        (b"demo/__init__.py,sha256=x,6\n\0\0\0\0", "has zeros in it"),
+        (b"demo/\xc3,,1\n", "is not written in UTF-8"),
+        (b"demo/__init__.py,,abc\n", "has the size 'abc'"),
+        (b"demo/__init__.py,,-6\n", "has the size '-6'"),
+        ("demo/__init__.py,,\u0666\n".encode(), "has the size"),
+        (b"demo/__init__.py,,6\n../../../../elsewhere,,\n", "outside of the environment"),
+        (b"/etc/passwd,,\n", "outside of the environment"),
+        (b"demo/__init__.py\n", "a line that is not understood"),
+        (b'"demo/__init__.py,,6\n', "cannot be understood"),
+        (b"", "is empty"),
+        (b"x" * 100000 + b",,\n", "is missing"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_damage(venv: Path, record: bytes, words: str) -> None:
+    (site(venv) / "demo-1.0.dist-info" / "RECORD").write_bytes(record)
+    assert words in environment.observe(str(venv))["damaged"]["demo"]
+
+
+def test_metadata_of_zeros_is_damage(venv: Path) -> None:
+    (site(venv) / "demo-1.0.dist-info" / "METADATA").write_bytes(b"\0" * 24)
+    assert "zeros" in environment.observe(str(venv))["damaged"]["demo"]
+
+
+def test_a_folder_in_place_of_a_record_and_a_file_in_place_of_a_folder_are_damage(venv: Path) -> None:
+    delete_record(venv)
+    (site(venv) / "demo-1.0.dist-info" / "RECORD").mkdir()
+    (site(venv) / "other-1.0.dist-info").touch()
+    assert set(environment.observe(str(venv))["damaged"]) == {"demo", "other"}
+
+
+def test_a_folder_that_is_named_as_no_package_is(venv: Path) -> None:
+    for name in ("-1.0.dist-info", "a b-1.0.dist-info", "x-\n.dist-info", "\udcff-1.dist-info"):
+        (site(venv) / name).mkdir()
+    found = environment.observe(str(venv))
+    assert found["packages"] == {"demo": "1.0"}
+    assert set(found["damaged"].values()) == {"it is named as no package is"}
+    json.dumps(found).encode()
+
+
+def test_what_other_users_cannot_read_is_damage(venv: Path) -> None:
+    (site(venv) / "demo" / "__init__.py").chmod(0o600)
+    assert "cannot be read by other users" in environment.observe(str(venv))["damaged"]["demo"]
+    (site(venv) / "demo" / "__init__.py").chmod(0o644)
+    (site(venv) / "demo").chmod(0o700)
+    assert "cannot be read by other users" in environment.observe(str(venv))["damaged"]["demo"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"files": ["a"], "packages": {}}',
+        b'{"packages": ["a"]}',
+        b'{"packages": {"a": 1}}',
+        b'{"packages": {"a": "1\\n--index-url x"}}',
+        b'{"files": {"a": "b"}}',
+        b'{"files": {"/a": null}}',
+        b'{"inputs": ["a"]}',
+        b'{"role": {"a": "b"}}',
+        b"[]",
+        b"null",
+        b"\0\0\0",
+        b"\xff",
+        b"",
+        b"[" * 100000,
+        b'{"a": NaN}',
+    ],
+)
+def test_a_manifest_that_is_not_understood_counts_as_none_and_is_said(venv: Path, content: bytes) -> None:
+    own = venv / environment.MANIFESTS
+    own.mkdir()
+    (own / "vllm.json").write_bytes(content)
+    found = environment.observe(str(venv))
+    assert (found["manifests"], found["changed_files"]) == ({}, [])
+    assert len(found["ignored"]) == 1
+    assert "vllm.json counts as none" in found["ignored"][0]
+
+
+def test_what_an_interpreter_prints_besides_its_answer_is_no_answer(venv: Path) -> None:
+    own = venv / "bin" / "python"
+    real = own.resolve()
+    own.unlink()
+    own.write_text(f'#!/bin/sh\necho "3.9.9"\n(exec -a {own} {real} "$@")\necho "bye"\n')
+    own.write_text(f'#!/bin/bash\necho "3.9.9"\n(exec -a {own} {real} "$@")\necho "bye"\n')
+    own.chmod(0o755)
+    found = environment.observe(str(venv))["python"]
+    assert found["version"] == f"{VERSION}.{sys.version_info[2]}"

@@ -153,7 +153,8 @@ def test_a_link_in_place_of_a_kernel_is_removed_and_not_what_it_leads_to(kernel:
         ),
         (
             "[install]\nextra-index-url = https://other.example.com\n",
-            f"[install]\nextra-index-url = https://other.example.com\n\n[global]\nextra-index-url = {URL}\n",
+            "[install]\nextra-index-url =\n    https://other.example.com\n"
+            f"    {URL}\n\n[global]\nextra-index-url = {URL}\n",
         ),
     ],
 )

@@ -20,8 +20,7 @@ def variables(distribution: str, version: str, stack: str = "vllm-0.9.2", python
             "distribution_version": version,
             "distribution_major_version": version.partition(".")[0],
         },
-        "neuron_venv_stack": stacks.resolve(stack),
-        "neuron_venv_python": python,
+        "_neuron_venv": {"stack": stacks.resolve(stack), "python": python},
     }
 
 
@@ -61,7 +60,7 @@ def test_a_version_is_installed_and_a_path_is_not() -> None:
 )
 def test_a_refusal_names_the_systems_that_work(stack: str, systems: list[str]) -> None:
     known = variables("Ubuntu", "24.04", stack)
-    assert value("_neuron_venv_python_version", known) not in known["neuron_venv_stack"]["pythons"]
+    assert value("_neuron_venv_python_version", known) not in known["_neuron_venv"]["stack"]["pythons"]
     assert value("_neuron_venv_systems_that_work", known) == systems
 
 

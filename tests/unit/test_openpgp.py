@@ -88,7 +88,8 @@ def packet(tag: int, body: bytes) -> bytes:
 
 
 PUBLIC_KEY, SIGNATURE, USER_ID = 6, 2, 13
-BODY = b"\x04" + (1_600_000_000).to_bytes(4, "big") + b"\x01 numbers of the key"
+NUMBER = b"\x00\x08\xff"  # its length in bits, and its bytes
+BODY = b"\x04" + (1_600_000_000).to_bytes(4, "big") + b"\x01" + NUMBER + NUMBER
 
 
 @pytest.mark.parametrize("length", [0, 191, 192, 8383, 8384, 70000])
@@ -110,11 +111,36 @@ def test_packets_of_every_length_are_read(length: int) -> None:
         (b"\xc6\xe1\x00", "it uses partial packets"),
         (b"\x9b" + BODY, "it is damaged or cut off"),
         (b"", "there is no public key in it"),
+        *(
+            (packet(PUBLIC_KEY, BODY) + packet(tag, BODY), f"a packet of the kind {tag}")
+            for tag in (5, 7, 1, 3, 4, 8, 11, 12, 18, 60)
+        ),
+        (packet(PUBLIC_KEY, BODY + packet(PUBLIC_KEY, BODY)), "it does not end where its numbers do"),
+        (packet(PUBLIC_KEY, BODY.replace(b"\x01" + NUMBER, b"\x63" + NUMBER)), "the algorithm 99"),
+        (packet(PUBLIC_KEY, BODY) + packet(SIGNATURE, b"\x04\x13\x01\x08\0\xff"), "a signature"),
+        (packet(PUBLIC_KEY, BODY) + packet(SIGNATURE, b"\x03" + b"x" * 20), "only signatures of version 4"),
+        (packet(PUBLIC_KEY, BODY) + packet(14, BODY) + packet(USER_ID, b"late"), "behind a subkey"),
     ],
 )
 def test_what_is_wrong_with_a_key_is_said(data: bytes, says: str) -> None:
     with pytest.raises(openpgp.OpenPGPError, match=says):
         openpgp.public_keys(data)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        b"garbage\n%s",
+        b"%s\n-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nxxxx\n-----END PGP PRIVATE KEY BLOCK-----\n",
+        b"%sgarbage",
+        b"\xc5\x00%s",
+    ],
+)
+def test_nothing_stands_around_armoured_keys(around: bytes) -> None:
+    whole = (KEYS / "renewed.asc").read_bytes()
+    assert openpgp.public_keys(whole + b"\n")
+    with pytest.raises(openpgp.OpenPGPError):
+        openpgp.public_keys(around.replace(b"%s", whole))
 
 
 def test_armour_that_holds_no_base64_is_damaged() -> None:
@@ -130,7 +156,9 @@ def signature(kind: int, subpackets: bytes, issuer: bytes) -> bytes:
     """A signature packet of version 4; what it signs with is not looked at."""
     issued = bytes([9, 16]) + issuer
     lengths = len(subpackets).to_bytes(2, "big"), len(issued).to_bytes(2, "big")
-    return packet(SIGNATURE, b"\x04" + bytes([kind, 1, 8]) + lengths[0] + subpackets + lengths[1] + issued)
+    return packet(
+        SIGNATURE, b"\x04" + bytes([kind, 1, 8]) + lengths[0] + subpackets + lengths[1] + issued + b"\0\0" + NUMBER
+    )
 
 
 def ends_after(seconds: int, signed: int) -> bytes:

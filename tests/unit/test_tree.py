@@ -32,7 +32,7 @@ def test_every_source_says_its_licence() -> None:
 
 def test_every_rule_that_is_skipped_has_its_reason_beside_it() -> None:
     skipped = re.compile(r"# (noqa|type: ignore|fmt: off|pragma: no cover|yamllint disable)\b.*")
-    reason = re.compile(r"# noqa: [\w, -]+ - \w|# type: ignore\[[\w, -]+\]  # \w")
+    reason = re.compile(r"# noqa: [\w, \[\]-]+ - \w|# type: ignore\[[\w, -]+\]  # \w")
     found = [
         f"{name}: {match[0]}"
         for name in tracked()

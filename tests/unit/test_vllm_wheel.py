@@ -19,8 +19,10 @@ from typing import Any, ClassVar
 
 import pytest
 from ansible_collections.neuronops.vllm.plugins.action import vllm_wheel as action
+from ansible_collections.neuronops.vllm.plugins.module_utils import forms
 from ansible_collections.neuronops.vllm.plugins.modules import vllm_wheel as module
-from ansible_collections.neuronops.vllm.plugins.plugin_utils import stacks, wheel_store
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import build_tools, stacks, wheel_store
+from packaging.requirements import Requirement
 
 # What setup.py and setuptools do, as far as the module can tell: the version's suffix from the device, requirements
 # from the file, and every package that has an __init__.py.
@@ -123,7 +125,20 @@ def parameters(tmp_path: Path, upstream: Path, monkeypatch: pytest.MonkeyPatch) 
         "architecture": "x86_64",
         "build_path": str(tmp_path / "build"),
         "sources": {},
+        "build_lock": build_tools.lock(stack["vllm"]["build_requirements"], "3.11"),
+        "result_folder": "wheel-of-the-test",
     }
+
+
+def built(parameters: dict[str, Any], answer: dict[str, Any]) -> Path:
+    """Return the path of the wheel that a build has left."""
+    return Path(parameters["build_path"], ".neuronops-build", parameters["result_folder"], answer["wheel"])
+
+
+def left_in(parameters: dict[str, Any]) -> list[str]:
+    """Return what is below the build path, of which one folder is ours."""
+    assert [path.name for path in Path(parameters["build_path"]).iterdir()] == [".neuronops-build"]
+    return sorted(path.name for path in Path(parameters["build_path"], ".neuronops-build").iterdir())
 
 
 def run(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -146,16 +161,22 @@ def test_the_wheel_is_all_that_is_left_of_a_build(parameters: dict[str, Any], up
     assert answer["version"] == "0.9.2+neuron218"
     assert answer["commit"] == git(upstream, "rev-parse", "HEAD")
     assert answer["requirements"] == ["fastapi>=0.1"], "Neuron's packages and extras are not among them"
-    assert [path.name for path in Path(parameters["build_path"]).iterdir()] == ["vllm-0.9.2+neuron218-py3-none-any.whl"]
-    assert answer["sha256"] == module.sha256(answer["path"])
-    assert Path(answer["path"]).stat().st_mode & 0o777 == 0o644
+    assert answer["wheel"] == "vllm-0.9.2+neuron218-py3-none-any.whl"
+    assert sorted(answer) == ["changed", "commit", "failed", "requirements", "sha256", "version", "wheel"]
+    wheel = built(parameters, answer)
+    assert left_in(parameters) == ["lock", "wheel-of-the-test"]
+    assert answer["sha256"] == module.sha256(str(wheel))
+    assert wheel.stat().st_mode & 0o777 == 0o644
 
 
 def test_what_a_killed_build_left_does_not_matter(parameters: dict[str, Any]) -> None:
-    left = Path(parameters["build_path"]) / "vllm" / "source" / ".git"
-    left.mkdir(parents=True)
-    (left / "HEAD").write_text("half")
+    with module.Workplace(parameters["build_path"]) as workplace:
+        left = Path(workplace.new())
+        (left / "source").mkdir()
+    mark = json.loads((left / workplace.MARK).read_text())
+    (left / workplace.MARK).write_text(json.dumps({**mark, "started": "1"}))
     assert not run(parameters)["failed"]
+    assert not left.exists()
 
 
 def test_a_failed_build_leaves_nothing_and_shows_its_end(parameters: dict[str, Any], tmp_path: Path) -> None:
@@ -164,7 +185,7 @@ def test_a_failed_build_leaves_nothing_and_shows_its_end(parameters: dict[str, A
     assert answer["failed"]
     assert "The build of vLLM 0.9.2 failed" in answer["msg"]
     assert "the compiler ate it" in answer["msg"]
-    assert list(Path(parameters["build_path"]).iterdir()) == []
+    assert left_in(parameters) == ["lock"]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +232,7 @@ def test_an_archive_has_the_version_of_the_stack(parameters: dict[str, Any], ups
 
 def test_a_folder_without_init_becomes_a_package_of_the_wheel(parameters: dict[str, Any]) -> None:
     answer = run(with_vllm(parameters, packages_without_init=["vllm/models"]))
-    with zipfile.ZipFile(answer["path"]) as wheel:
+    with zipfile.ZipFile(built(parameters, answer)) as wheel:
         assert "vllm/models/__init__.py" in wheel.namelist()
 
 
@@ -258,14 +279,20 @@ class Host(action.ActionModule):  # type: ignore[misc]  # ansible has no types
 
     def __init__(self, name: str, answers: Any, folder: Path) -> None:
         self.name, self.answers, self.folder, self.calls = name, answers, folder, 0
+        self.fetched: list[str] = []
         self._connection = self
 
     def fetch_file(self, remote: str, local: str) -> None:
-        Path(local).write_bytes(Path(remote).read_bytes())
+        self.fetched.append(remote)
+        name = Path(remote).name
+        assert remote == f"/opt/neuronops/build/.neuronops-build/{self.sent['result_folder']}/{name}"
+        Path(local).write_bytes((self.folder / name).read_bytes())
 
     def _execute_module(self, module_name: str = "", module_args: Any = None, **_rest: Any) -> dict[str, Any]:
         if module_name.endswith(".file"):
-            Path(module_args["path"]).unlink()
+            assert module_args["path"].startswith("/opt/neuronops/build/.neuronops-build/wheel-")
+            for path in self.folder.iterdir():
+                path.unlink()
             return {}
         self.calls += 1
         self.sent = module_args
@@ -295,13 +322,16 @@ def plain_action(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(action.ActionBase, "run", lambda *_arguments, **_options: {})
 
 
+COMMIT = stacks.resolve("vllm-0.9.2")["vllm"]["commit"]
+
+
 def builds(host: Host) -> dict[str, Any]:
     """Answer as the module does when it has built."""
     time.sleep(0.2)
     wheel = host.folder / "vllm-0.9.2+neuron218-py3-none-any.whl"
     wheel.write_text("the wheel")
-    facts = {"sha256": module.sha256(str(wheel)), "version": "0.9.2+neuron218", "commit": "c" * 40, "requirements": []}
-    return {"changed": True, "path": str(wheel), **facts}
+    facts = {"sha256": module.sha256(str(wheel)), "version": "0.9.2+neuron218", "commit": COMMIT, "requirements": []}
+    return {"changed": True, "wheel": wheel.name, **facts}
 
 
 def fails(_host: Host) -> dict[str, Any]:
@@ -407,7 +437,7 @@ def test_a_build_for_another_platform_knows_the_commit_of_the_first(tmp_path: Pa
     host.go(arguments)
     assert host.sent["locked_commit"] == ""
     host.go({**arguments, "python_version": "3.10"})
-    assert host.sent["locked_commit"] == "c" * 40
+    assert host.sent["locked_commit"] == COMMIT
     host.go({**arguments, "source": "https://mirror.example/vllm.git"})
     assert host.sent["locked_commit"] == "", "another repository has tags of its own"
 
@@ -443,4 +473,263 @@ def test_the_manifest_says_where_the_wheel_comes_from(tmp_path: Path, arguments:
     answer = host.go({**arguments, "source": "https://me:secret@mirror.example/vllm.git"})
     manifest = json.loads((Path(answer["directory"]) / wheel_store.MANIFEST).read_text())
     assert manifest["source"] == "https://mirror.example/vllm.git"
-    assert (manifest["ref"], manifest["commit"]) == ("v0.9.2", "c" * 40)
+    assert (manifest["ref"], manifest["commit"]) == ("v0.9.2", COMMIT)
+
+
+def answers(**changed: Any) -> Any:
+    """Return a host's answer that differs from that of a build."""
+
+    def answer(host: Host) -> dict[str, Any]:
+        return {name: value for name, value in {**builds(host), **changed}.items() if value is not None}
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"wheel": None, "path": "/srv/a\\'\" /anywhere\n!id > /owned #"},
+        {"wheel": "../../../.ssh/authorized_keys"},
+        {"wheel": "vllm-0.9.2+neuron218-py3-none-any.whl\n!id"},
+        {"wheel": "vllm-0.9.2+neuron218-py3-none-any.whl' /x"},
+        {"wheel": "vllm-0.9.1+neuron218-py3-none-any.whl"},
+        {"wheel": "torch-0.9.2+neuron218-py3-none-any.whl"},
+        {"wheel": 1},
+        {"version": "0.9.1+neuron218"},
+        {"version": "0.9.2+neuron218\n"},
+        {"commit": "d" * 40},
+        {"commit": "a5dd03c1e"},
+        {"commit": ""},
+        {"commit": ["x"]},
+        {"sha256": "0" * 63},
+        {"sha256": "0" * 63 + "\n"},
+        {"sha256": None},
+        {"requirements": None},
+        {"requirements": "fastapi"},
+        {"requirements": ["fastapi\n--index-url http://x"]},
+        {"requirements": ["-r /etc/passwd"]},
+        {"requirements": ["evil @ http://x/evil.whl"]},
+        {"requirements": {"a": 1}},
+    ],
+)
+def test_nothing_is_fetched_from_a_host_that_says_something_else(
+    tmp_path: Path, arguments: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    host = make_hosts(tmp_path, answers(**changed), 1)[0]
+    answer = host.go(arguments)
+    assert answer["failed"]
+    assert "it is not the wanted one" in answer["msg"] and "\n" not in answer["msg"]
+    assert host.fetched == []
+    assert [path for path in Path(arguments["path"]).rglob("*") if path.suffix != ".turn"] == []
+
+
+def test_a_host_decides_on_nothing_of_the_result(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    more = {"add_host": {"host_name": "x"}, "ansible_facts": {"y": 1}, "directory": "/etc", "path": "/etc/passwd"}
+    answer = make_hosts(tmp_path, answers(**more), 1)[0].go(arguments)
+    assert set(answer) == {*wheel_store.FIELDS, "built", "changed", "directory"}
+    assert answer["directory"].startswith(arguments["path"])
+
+
+def test_a_hosts_message_is_text_and_not_long(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    def fails_loudly(_host: Host) -> dict[str, Any]:
+        return {"failed": True, "msg": "a\x1b[2J\x07\u202eb" + "x" * 100000, "add_host": {"host_name": "x"}}
+
+    answer = make_hosts(tmp_path, fails_loudly, 1)[0].go(arguments)
+    assert answer["msg"].startswith("a?[2J??b") and len(answer["msg"]) < 10000
+    assert "add_host" not in answer
+    host = make_hosts(tmp_path / "store", lambda _host: {"failed": True, "msg": {"a": 1}}, 1)[0]
+    assert "gave no reason" in host.go({**arguments, "path": str(tmp_path / "other")})["msg"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"python_version": "../../../elsewhere"},
+        {"architecture": "../x"},
+        {"architecture": None},
+        {"stack": stacks.resolve(overrides={"vllm": {"version": "0.9.2/../../x"}})},
+        {"stack": stacks.resolve(overrides={"vllm": {"suffix": "../x"}})},
+        {"build_path": "relative"},
+        {"build_path": "/a'\n!id"},
+        {"build_path": "/srv/../etc"},
+        {"build_path": "$HOME/x"},
+        {"stack": "vllm-0.9.2"},
+        {"stack": {}},
+    ],
+)
+def test_a_part_of_a_path_has_its_form(tmp_path: Path, arguments: dict[str, Any], change: dict[str, Any]) -> None:
+    host = make_hosts(tmp_path, builds, 1)[0]
+    assert host.go({**arguments, **change})["failed"]
+    assert host.calls == 0
+    assert {path.name for path in tmp_path.iterdir()} <= {"host0", "store"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"commit": "d" * 40}, {"version": "0.9.1+neuron218", "wheel": "vllm-0.9.1+neuron218-py3-none-any.whl"}]
+)
+@pytest.mark.parametrize("place", ["store", "mirror"])
+def test_a_kept_wheel_is_that_of_the_stack(
+    tmp_path: Path, arguments: dict[str, Any], change: dict[str, str], place: str
+) -> None:
+    host = make_hosts(tmp_path, builds, 1)[0]
+    mirror = tmp_path / "mirror"
+    host.go({**arguments, "mirror": str(mirror), "mirror_write": True})
+    manifest = next((tmp_path / place).rglob(wheel_store.MANIFEST))
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **change}))
+    if place == "store":
+        assert host.go(arguments)["built"]
+    else:
+        answer = host.go({**arguments, "mirror": str(mirror), "path": str(tmp_path / "other")})
+        assert answer["failed"] and "not that of the wanted wheel" in answer["msg"]
+        assert host.calls == 1
+
+
+def test_a_mirror_that_was_away_gets_the_wheel_later(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    host = make_hosts(tmp_path, builds, 1)[0]
+    mirror = tmp_path / "mirror"
+    mirror.write_text("no folder")
+    writing = {**arguments, "mirror": str(mirror), "mirror_write": True}
+    assert host.go(writing)["failed"]
+    mirror.unlink()
+    answer = host.go(writing)
+    assert (answer["built"], answer["changed"]) == (False, True)
+    assert list(mirror.glob("*/manifest.json"))
+    assert host.go(writing)["changed"] is False
+
+
+def test_plain_http_is_refused_before_anything_is_read_or_written(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    host = make_hosts(tmp_path, builds, 1)[0]
+    answer = host.go({**arguments, "mirror": "http://127.0.0.1:9/wheels"})
+    assert answer["failed"] and "is plain http" in answer["msg"]
+    assert not Path(arguments["path"]).exists()
+
+
+def test_every_stack_has_a_lock_of_its_build_tools() -> None:
+    for name, entry in stacks.load()["stacks"].items():
+        for python in entry["pythons"]:
+            text = build_tools.lock(entry["vllm"]["build_requirements"], python)
+            packages = forms.lock(text)
+            for requirement in map(Requirement, entry["vllm"]["build_requirements"]):
+                assert requirement.specifier.contains(packages[requirement.name][0]), f"{name} on {python}"
+    assert build_tools.lock(["setuptools"], "3.11") == ""
+
+
+def test_the_builds_tools_are_those_of_the_lock(parameters: dict[str, Any], tmp_path: Path) -> None:
+    uv = Path(module.have_uv())
+    uv.write_text(f'#!/bin/sh\necho "$*" > {tmp_path}/said; cp "$(eval echo \\${{$#}})" {tmp_path}/lock; exit 3\n')
+    answer = run(
+        {**parameters, "sources": {"wheelhouse": "/srv/wheelhouse", "torch_index_url": "http://torch.invalid"}}
+    )
+    assert answer["failed"]
+    said = (tmp_path / "said").read_text()
+    assert "--require-hashes --no-deps --only-binary :all: --no-index --find-links /srv/wheelhouse -r " in said
+    assert forms.lock((tmp_path / "lock").read_text()) == forms.lock(parameters["build_lock"])
+
+
+@pytest.mark.parametrize("text", ["", "setuptools==79.0.1\n", "-r /etc/passwd\n", "setuptools\n"])
+def test_tools_without_hashes_are_not_installed(parameters: dict[str, Any], text: str) -> None:
+    assert run({**parameters, "build_lock": text})["failed"]
+
+
+def test_a_build_imports_nothing_out_of_the_folder_of_the_sources(parameters: dict[str, Any], upstream: Path) -> None:
+    for name in ("zipfile.py", "setuptools.py"):
+        (upstream / name).write_text("raise SystemExit('taken from the sources')")
+    git(upstream, "add", "-A")
+    git(upstream, "commit", "-q", "-m", "shadows")
+    git(upstream, "tag", "-f", "v0.9.2")
+    answer = run(parameters)
+    assert not answer["failed"], answer
+
+
+def test_an_environment_that_is_not_ready_touches_nothing(parameters: dict[str, Any], tmp_path: Path) -> None:
+    models = tmp_path / "srv" / "vllm" / "models"
+    models.mkdir(parents=True)
+    (models / "llama").write_text("weights")
+    answer = run({**parameters, "venv": "/nonexistent", "build_path": str(tmp_path / "srv")})
+    assert "Run the role neuronops.vllm.neuron_venv first" in answer["msg"]
+    assert [path.name for path in (tmp_path / "srv").iterdir()] == ["vllm"]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_is_not_ours_stays_in_the_build_path(parameters: dict[str, Any], tmp_path: Path, broken: bool) -> None:
+    ours = Path(parameters["build_path"], ".neuronops-build")
+    for kept in ("../vllm/models/llama", "vllm-mine/weights", "wheel-mine/x", "vllm-alive/x"):
+        (ours / kept).parent.mkdir(parents=True)
+        (ours / kept).write_text("kept")
+    alive = {"made by": module.MAKER, "pid": os.getpid(), "started": module.started(os.getpid())}
+    (ours / "vllm-alive" / module.Workplace.MARK).write_text(json.dumps(alive))
+    (ours / "vllm-mine" / module.Workplace.MARK).write_text("[]")
+    (ours / "vllm-link").symlink_to(tmp_path)
+    if broken:
+        (tmp_path / "backend").write_text("raise SystemExit(1)")
+    assert run(parameters)["failed"] is broken
+    left = sorted(str(path.relative_to(ours)) for path in ours.rglob("*") if path.is_file())
+    assert {"vllm-mine/weights", "wheel-mine/x", "vllm-alive/x"} <= set(left)
+    assert (ours / "../vllm/models/llama").read_text() == "kept"
+    assert (ours / "vllm-link").is_symlink()
+
+
+@pytest.mark.parametrize("age", [0, 7200])
+def test_a_wheel_that_nobody_fetched_goes_after_an_hour(parameters: dict[str, Any], age: int) -> None:
+    with module.Workplace(parameters["build_path"]) as workplace:
+        left = Path(workplace.new("wheel-left"))
+    (left / workplace.MARK).write_text(json.dumps({"made by": module.MAKER, "pid": 1, "started": "none"}))
+    os.utime(left, (time.time() - age, time.time() - age))
+    assert not run(parameters)["failed"]
+    assert left.exists() is (age == 0)
+
+
+@pytest.mark.parametrize("how", ["link", "writable"])
+def test_a_folder_that_others_may_write_to_is_not_built_in(
+    parameters: dict[str, Any], tmp_path: Path, how: str
+) -> None:
+    Path(parameters["build_path"]).mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    folder = Path(parameters["build_path"], ".neuronops-build")
+    if how == "link":
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    assert "others than the user of this build may write to it" in run(parameters)["msg"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_two_builds_at_a_time_wait_and_name_the_other(
+    parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.7 50000 192.0.2.8 22")
+    warnings: list[str] = []
+    monkeypatch.setattr(FakeModule, "warn", lambda _self, text: warnings.append(text), raising=False)
+    with module.Workplace(parameters["build_path"]) as workplace:
+        workplace.lock(0)
+        answer = run({**parameters, "lock_timeout": 1})
+        assert answer["failed"]
+        assert f"process {os.getpid()}, since 2" in answer["msg"] and "started from 192.0.2.7" in answer["msg"]
+        threading.Timer(1, workplace.file.close).start()
+        assert not run({**parameters, "lock_timeout": 20})["failed"]
+    assert f"process {os.getpid()}" in warnings[0]
+    assert (Path(workplace.path) / "lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_others_can_fetch_the_wheel_whatever_the_umask_is(parameters: dict[str, Any]) -> None:
+    before = os.umask(0o077)
+    try:
+        answer = run({**parameters, "build_path": parameters["build_path"] + "/below/it"})
+    finally:
+        os.umask(before)
+    wheel = built({**parameters, "build_path": parameters["build_path"] + "/below/it"}, answer)
+    assert wheel.stat().st_mode & 0o777 == 0o644
+    for folder in list(wheel.parents)[:5]:
+        assert folder.stat().st_mode & 0o777 == 0o755, folder
+
+
+def test_a_package_is_made_within_the_sources_alone(parameters: dict[str, Any], upstream: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (upstream / "vllm" / "neuron").symlink_to(tmp_path / "elsewhere")
+    git(upstream, "add", "-A")
+    git(upstream, "commit", "-q", "-m", "a link")
+    git(upstream, "tag", "-f", "v0.9.2")
+    answer = run(with_vllm(parameters, packages_without_init=["vllm/neuron"]))
+    assert "is a link that leads out of them" in answer["msg"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []

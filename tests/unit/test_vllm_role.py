@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role vllm says of its options and of a host, before it does anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import stacks
+
+from tests.unit.role_variables import ROLES, read, value
+
+FOUND = {
+    "python": {"works": True, "version": "3.11.7", "executable": "/usr/bin/python3.11", "problem": None},
+    "packages": {"vllm": "0.9.2+neuron218"},
+    "damaged": {},
+    "changed_files": [],
+    "manifests": {},
+}
+
+
+def known(**options: Any) -> dict[str, Any]:
+    """Return the role's variables with options as a user gives them."""
+    variables = {
+        "inventory_dir": "/srv/fleet",
+        "inventory_hostname": "one",
+        "role_path": str(ROLES / "vllm"),
+        **read("vllm", "defaults"),
+        **read("vllm", "vars"),
+        "__vllm_host": {"environments": [FOUND]},
+        "__vllm_wheel": {"requirements": ["fastapi"], "sha256": "0" * 64},
+        "__vllm_lock": {"lock": "fastapi==0.115.0 --hash=sha256:" + "1" * 64 + "\n"},
+        "vllm_stack": stacks.resolve(),
+        **options,
+    }
+    names = read("vllm", "defaults")
+    variables["_vllm"] = {name[len("vllm_") :]: value(name, variables) for name in names}
+    return variables
+
+
+def done(**changed: Any) -> bool:
+    """Say whether a host is finished that was finished with other variables."""
+    inputs = value("_vllm_inputs", known())
+    manifest = {"inputs": inputs, "packages": {"vllm": "0.9.2+neuron218"}, "files": {}}
+    host = {"environments": [{**FOUND, "manifests": {"vllm": manifest}}]}
+    return bool(value("_vllm_done", known(__vllm_host=host, **changed)))
+
+
+def test_a_finished_host_is_done() -> None:
+    assert done()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"__vllm_lock": {"lock": "fastapi==0.116.0 --hash=sha256:" + "1" * 64 + "\n"}},
+        {"__vllm_wheel": {"requirements": ["fastapi"], "sha256": "2" * 64}},
+        {"vllm_constraints": ["fastapi<1"]},
+    ],
+)
+def test_a_lock_that_was_made_anew_reaches_a_finished_host(changed: dict[str, Any]) -> None:
+    assert not done(**changed)
+
+
+def test_the_tools_of_the_collections_stacks_are_locked() -> None:
+    assert value("_vllm_build_tools_known", known())
+    other = stacks.resolve(overrides={"vllm": {"build_requirements": ["setuptools"]}})
+    assert not value("_vllm_build_tools_known", known(vllm_stack=other))
+
+
+def test_the_lock_is_resolved_where_the_option_says() -> None:
+    assert value("_vllm_resolver", known()) == "controller"
+    assert value("_vllm_resolving_host", known()) == "one"
+    assert value("_vllm_resolver", known(vllm_lock_resolver="two")) == "host"
+    assert value("_vllm_resolving_host", known(neuron_venv_lock_resolver="two")) == "two"
+
+
+def test_no_path_that_a_host_told_is_used() -> None:
+    text = "".join(path.read_text() for path in Path(ROLES, "vllm").rglob("*.yml"))
+    assert "python.executable" not in text and "real_path" not in text
