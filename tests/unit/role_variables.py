@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -18,10 +17,6 @@ ROLES = CHECKOUT / "roles"
 TRUSTED = (
     {"trusted_as_template": True} if "trusted_as_template" in signature(DataLoader.load_from_file).parameters else {}
 )
-
-
-# The collection's own lookups and filters are found as Ansible finds them.
-init_plugin_loader([str(ROLES.parent / ".build" / "collections")])
 
 
 def read(role: str, folder: str) -> dict[str, Any]:
