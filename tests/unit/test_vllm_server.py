@@ -72,7 +72,8 @@ def test_systemd_reads_the_command_as_it_was_given(tmp_path: Path) -> None:
     assert shown[shown.index("--served-model-name") + 1].replace("$$", "$") == ODD
     assert f"Description: vLLM serving {ODD} on AWS Neuron" in said
     assert "Environment: PATH=/opt/a b%/bin:/opt/aws/neuron/bin" in said
-    assert not re.search(r"vllm\.service:\d+:", said)  # that is how it complains of a line
+    # That is how it complains of a line; of its own groups of system calls it knows more than an older libseccomp does.
+    assert not re.findall(r"vllm\.service:\d+: (?!Failed to parse system call, ignoring: \w+$).*", said, re.MULTILINE)
 
 
 @needs_systemd
