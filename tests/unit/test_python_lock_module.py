@@ -6,14 +6,19 @@ uv is a stand-in here that answers as told; the scenarios of the roles have the 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 from ansible_collections.neuronops.vllm.plugins.module_utils import packages
 from ansible_collections.neuronops.vllm.plugins.modules import python_lock
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pytest brings the same for an older Python
+    import tomli as tomllib
 
 NEURON = "https://neuron.example.com"
 ANSWER = (
