@@ -100,11 +100,12 @@ def molecule(*scenarios: str) -> Part:
 SLOW = [
     Part("vm", "pytest tests/vm --exitfirst --durations=0 -m 'not newer_kernel'", needs_sandbox=True, minutes=45),
     molecule("default", "vllm_server"),  # site.yml from a bare host a second time would tell nothing more
-    *(molecule(name) for name in ("vllm", "neuron_venv", "transformers_neuronx", "neuron_driver")),
+    *(molecule(name) for name in ("vllm", "neuron_venv", "transformers_neuronx", "neuron_driver", "hardened")),
     Part("demo", f"{DEMO} python -m sandbox.demo", minutes=30),
     Part("launch", "pytest tests/fleet", minutes=20),
     core("2.21", "3.13"),
     core_unit("2.17", "3.10"),
+    Part("hostile", "pytest tests/hostile", minutes=10),
     Part("sanity", BUILD.format("sanity")),
     Part("galaxy_importer", BUILD.format("galaxy_importer")),
 ]
@@ -117,8 +118,13 @@ LONG = [
     core("2.17", "3.10"),
     Part("vm-newer-kernel", "pytest tests/vm --exitfirst --durations=0", needs_sandbox=True, minutes=45),
 ]
-# A role's scenario alone, from a bare host.
-ALONE = [molecule("default"), molecule("vllm_server")]
+# A role's scenario alone, from a bare host; what tests/hostile starts from a shell that is in the way.
+SHORT = "tests/unit/test_wheel_store.py tests/unit/test_stacks.py tests/fleet/test_launch.py"
+ALONE = [
+    molecule("default"),
+    molecule("vllm_server"),
+    Part("short", f"pytest {SHORT} -k 'not test_launch or launch_groups or negative'"),
+]
 
 KNOWN = {part.name: part for part in SLOW + FAST + LONG + ALONE}
 
