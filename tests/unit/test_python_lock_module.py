@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 from ansible_collections.neuronops.vllm.plugins.module_utils import packages, resolve
 from ansible_collections.neuronops.vllm.plugins.modules import python_lock
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pytest brings the same for an older Python
+    import tomli as tomllib
 
 A, B = "a" * 64, "b" * 64
 NEURON = "https://neuron.example.com"
