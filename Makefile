@@ -11,6 +11,10 @@ export NEURONOPS_SANDBOX_STATE := $(NEURONOPS_CACHE)/sandbox/$(NEURONOPS_SANDBOX
 ENV := $(NEURONOPS_CACHE)/python/$(shell { cat requirements/dev.txt; $(PYTHON3) --version; } | sha256sum | cut -c1-16)
 COLLECTION := .build/collections/ansible_collections/neuronops/vllm
 export PATH := $(ENV)/bin:$(PATH)
+# The same run from any shell; what is left out and kept stands there. -I: not even Python's own variables count.
+STATED = python -I sandbox/environment.py
+# What of Python's own variables would reach the interpreter that makes the environment.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE
 
 .PHONY: help
 help:  ## Show the targets.
@@ -33,7 +37,7 @@ python: env  ## Print the path of that environment's interpreter.
 .PHONY: lock
 lock: env  ## Resolve requirements/*.in again into the pinned *.txt.
 	cd requirements && for file in *.in; do uv pip compile --quiet --upgrade --universal \
-		--python-version $$(case $$file in *2.20*) echo 3.12;; *2.21*) echo 3.13;; *) echo 3.11;; esac) \
+		--python-version $$(case $$file in *2.17*) echo 3.10;; *2.20*) echo 3.12;; *2.21*) echo 3.13;; *) echo 3.11;; esac) \
 		--generate-hashes --no-header --no-annotate --output-file $${file%.in}.txt $$file || exit 1; done
 
 .PHONY: docs
@@ -43,32 +47,32 @@ docs: env  ## Write the generated parts of the documentation again.
 
 .PHONY: demo
 demo: env  ## The main job on this machine, with no AWS account: launch, install, serve, ask. KEEP=1 leaves it running.
-	@python -m sandbox.demo $(if $(KEEP),--keep)
+	@$(STATED) python -m sandbox.demo $(if $(KEEP),--keep)
 
 .PHONY: test
 test: env  ## What every change must hold; what CI runs.
-	@python -m tests.run
+	@$(STATED) python -m tests.run
 
 .PHONY: test-all
 test-all: env  ## Also every stack, built and served, a newer kernel, the older versions of ansible-core.
-	@python -m tests.run --all
+	@$(STATED) python -m tests.run --all
 
 .PHONY: test-fast
 test-fast: env  ## Lint, types and unit tests: no Docker, under two minutes.
-	@python -m tests.run --fast
+	@$(STATED) python -m tests.run --fast
 
 .PHONY: test-mutations
 test-mutations: env  ## Break what the roles do, one thing after the other, and see a test fail each time.
-	@python -m tests.mutate $(if $(PART),--part $(PART))
+	@$(STATED) python -m tests.mutate $(if $(PART),--part $(PART))
 
 .PHONY: test-vm
 test-vm: env  ## The driver's role on a real kernel, in a virtual machine.
-	@python -m tests.run --part vm-newer-kernel
+	@$(STATED) python -m tests.run --part vm-newer-kernel
 
 .PHONY: test-part
 test-part: env  ## One part of the proof: make test-part PART=unit.
-	@python -m tests.run --part $(PART)
+	@$(STATED) python -m tests.run --part $(PART)
 
 .PHONY: molecule
 molecule: env  ## One scenario step by step: make molecule SCENARIO=vllm STEP=converge (after `python -m sandbox up`).
-	@molecule $(or $(STEP),test) --scenario-name $(SCENARIO)
+	@$(STATED) molecule $(or $(STEP),test) --scenario-name $(SCENARIO)

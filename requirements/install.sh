@@ -3,32 +3,20 @@
 # Make an environment from a lock: install.sh INTERPRETER FOLDER LOCK. The marker .complete is written last.
 set -euo pipefail
 python3=$1 folder=$2 lock=$3
+# Not what the caller's shell has set: programs' messages are read below, and other users read what is made.
+unset PYTHONPATH PYTHONHOME PYTHONUSERBASE PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_PREFIX PIP_USER
+export LC_ALL=C.UTF-8
+umask 022
 
-die() { echo "$*" >&2; exit 1; }
-
-# A new machine updates itself after its first start, and holds apt's locks for a while.
-apt() {
-  local said
-  for _ in {1..120}; do
-    said=$(DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" 2>&1) && return
-    [[ $said == *"Could not get lock"* || $said == *"Unable to acquire"* ]] || break
-    sleep 5
-  done
-  die "apt-get $* failed: $said"
-}
-
-apt_install() {
-  [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null ||
-    die "$1 is missing, and only root on Debian or Ubuntu can have it installed here. Install it and try again."
-  echo "Installing $1 ..." >&2
-  apt update
-  apt -y install --no-install-recommends "$1"
-}
+. "$(dirname "$0")/apt.sh"
 
 command -v git >/dev/null || apt_install git
 command -v "$python3" >/dev/null || apt_install python3
-"$python3" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-  die "$("$python3" --version) is too old for the controller: Python 3.11 or newer is needed. Name one: make PYTHON3=python3.11 ..."
+# The oldest ansible-core is proven on the oldest Python that it runs on; the tools of development want a newer one.
+oldest=11
+[[ $(basename "$lock") != core-2.17.txt ]] || oldest=10
+"$python3" -c "import sys; sys.exit(sys.version_info < (3, $oldest))" ||
+  die "$("$python3" --version) is too old here: Python 3.$oldest or newer is needed. Name one: make PYTHON3=python3.11 ..."
 "$python3" -c 'import ensurepip' 2>/dev/null ||
   apt_install "python$("$python3" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
 

@@ -18,7 +18,7 @@ import argparse
 import shlex
 import sys
 
-from sandbox import ec2, hosts, image, lifecycle
+from sandbox import ec2, environment, hosts, image, lifecycle
 from sandbox.settings import SandboxError, Settings
 
 
@@ -36,6 +36,7 @@ def _status(settings: Settings) -> int:
 
 
 def main() -> int:
+    environment.enter()
     parser = argparse.ArgumentParser(
         prog="python -m sandbox", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

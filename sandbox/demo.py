@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from plugins.plugin_utils import stacks
-from sandbox import ec2, hosts, image, lifecycle
+from sandbox import ec2, environment, hosts, image, lifecycle
 from sandbox.fleet import CHECKOUT, Fleet, plain
 from sandbox.progress import Progress
 from sandbox.settings import SandboxError, Settings
@@ -201,6 +201,7 @@ def main() -> int:
     )
     parser.add_argument("--keep", action="store_true", help="leave everything running")
     arguments = parser.parse_args()
+    environment.enter()
     # Whoever ends us, the sandbox is removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     status = 1

@@ -186,7 +186,10 @@ def environment() -> dict[str, str]:
     """The environment of a host: where it finds certificates, and what the machine passes on."""
     certificates_at = {name: BUNDLE for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")}
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return certificates_at | {name: value for name, value in passed.items() if _reachable(name, value)}
+    passed = {name: value for name, value in passed.items() if _reachable(name, value)}
+    if not any(name.lower() in ("http_proxy", "https_proxy") for name in passed):  # then there is nothing to go past
+        passed = {name: value for name, value in passed.items() if name.lower() != "no_proxy"}
+    return certificates_at | passed
 
 
 def _machine_certificates(of_image: str) -> list[str]:

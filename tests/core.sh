@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Prove the collection with another ansible-core: core.sh VERSION PYTHON, for example core.sh 2.20 3.12.
+# Prove the collection with another ansible-core: core.sh VERSION PYTHON [unit], for example core.sh 2.20 3.12.
+# `unit` runs the unit tests alone.
 # Sanity and unit tests, and what a user has: the artifact installed into an empty folder, and site.yml run from there.
 # Without that Python on the machine it ends with status 77: not run.
 set -euo pipefail
@@ -19,6 +20,10 @@ environment=$NEURONOPS_CACHE/python/$({ cat "$lock"; "$real" --version; } | sha2
 [[ -e $environment/.complete ]] || requirements/install.sh "$real" "$environment" "$lock"
 export PATH=$environment/bin:$PATH
 ansible --version | sed -n 1p
+
+if [[ ${3:-} == unit ]]; then
+  exec pytest --quiet tests/unit --ignore tests/unit/sandbox
+fi
 
 tests/artifact.sh "$artifact"
 tests/sanity.sh "$artifact"

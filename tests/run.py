@@ -21,11 +21,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.environment import enter
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 LOGS = CHECKOUT / ".build" / "logs"
 COLLECTION = ".build/collections/ansible_collections/neuronops/vllm"
 AT_A_TIME = 2
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+FOREIGN_INPUTS = re.compile(r"^(\d+ foreign inputs tried, seed \d+)$", re.MULTILINE)
 # Molecule draws a line before what the programs it runs print.
 PYTEST_SUMMARY = re.compile(r"^[ │]*(?:=+ )?(\d+ (?:passed|failed|error|skipped).*?) in [\d.]+s", re.MULTILINE)
 # A sandbox of its own, so that one left by `make demo KEEP=1` is not in the way.
@@ -51,7 +54,11 @@ class Result:
     failed: int
     seconds: float
     not_run: bool = False
+    inputs: str = ""  # how many foreign inputs it tried, in its own words
 
+
+# What the readers of signatures are compared with.
+FUZZ_TOOLS = "requirements/tools.sh gpg sqv"
 
 FAST = [
     Part("ansible-lint", "ansible-lint --offline"),
@@ -61,6 +68,7 @@ FAST = [
     Part("changelog", "antsibull-changelog lint"),
     Part("docs", f"antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck {COLLECTION}"),
     Part("unit", "pytest tests/unit --cov=plugins --cov-report=term --cov-fail-under=90", minutes=20),
+    Part("fuzz", f"{FUZZ_TOOLS} && pytest tests/fuzz", minutes=20),
 ]
 # The demonstration removes its sandbox at the end, so it has one of its own.
 DEMO = "NEURONOPS_SANDBOX_NAME=neuronops-test-demo NEURONOPS_SANDBOX_SUBNET=10.208.1.0/24"
@@ -69,6 +77,11 @@ BUILD = "tests/artifact.sh .build/{0} && tests/{0}.sh .build/{0}"
 
 def core(version: str, python: str) -> Part:
     return Part(f"core-{version}", f"tests/core.sh {version} {python}", needs_sandbox=True, minutes=20)
+
+
+def core_unit(version: str, python: str) -> Part:
+    """The unit tests alone."""
+    return Part(f"core-{version}-unit", f"tests/core.sh {version} {python} unit", minutes=15)
 
 
 def molecule(*scenarios: str) -> Part:
@@ -87,23 +100,31 @@ def molecule(*scenarios: str) -> Part:
 SLOW = [
     Part("vm", "pytest tests/vm --exitfirst --durations=0 -m 'not newer_kernel'", needs_sandbox=True, minutes=45),
     molecule("default", "vllm_server"),  # site.yml from a bare host a second time would tell nothing more
-    *(molecule(name) for name in ("vllm", "neuron_venv", "transformers_neuronx", "neuron_driver")),
+    *(molecule(name) for name in ("vllm", "neuron_venv", "transformers_neuronx", "neuron_driver", "hardened")),
     Part("demo", f"{DEMO} python -m sandbox.demo", minutes=30),
     Part("launch", "pytest tests/fleet", minutes=20),
     core("2.21", "3.13"),
+    core_unit("2.17", "3.10"),
+    Part("hostile", "pytest tests/hostile", minutes=10),
     Part("sanity", BUILD.format("sanity")),
     Part("galaxy_importer", BUILD.format("galaxy_importer")),
 ]
 # What else there is to prove: `make test-all`.
 LONG = [
     Part("served", "pytest tests/served --all", minutes=60),
+    Part("fuzz-long", f"{FUZZ_TOOLS} && NEURONOPS_FUZZ=20000 pytest tests/fuzz", minutes=45),
     core("2.20", "3.12"),
     core("2.18", "3.11"),
-    core("2.17", "3.11"),
+    core("2.17", "3.10"),
     Part("vm-newer-kernel", "pytest tests/vm --exitfirst --durations=0", needs_sandbox=True, minutes=45),
 ]
-# A role's scenario alone, from a bare host.
-ALONE = [molecule("default"), molecule("vllm_server")]
+# A role's scenario alone, from a bare host; what tests/hostile starts from a shell that is in the way.
+SHORT = "tests/unit/test_wheel_store.py tests/unit/test_stacks.py tests/fleet/test_launch.py"
+ALONE = [
+    molecule("default"),
+    molecule("vllm_server"),
+    Part("short", f"pytest {SHORT} -k 'not test_launch or launch_groups or negative'"),
+]
 
 KNOWN = {part.name: part for part in SLOW + FAST + LONG + ALONE}
 
@@ -120,6 +141,12 @@ def count(part: Part, log: str, exit_status: int) -> tuple[int, int]:
     if exit_status != 0:
         return passed, max(failed, 1)
     return max(passed, 1), failed
+
+
+def foreign_inputs(log: str) -> str:
+    """Return how many foreign inputs a part says it tried, or nothing."""
+    said = [match[1] for match in FOREIGN_INPUTS.finditer(ANSI.sub("", log))]
+    return said[-1] if said else ""
 
 
 def execute(command: str, folder: Path, log: Path, environment: dict[str, str], minutes: int) -> int:
@@ -155,7 +182,8 @@ def run(part: Part, environment: dict[str, str]) -> Result:
     exit_status = execute(part.command, CHECKOUT, log, environment, part.minutes)
     seconds = time.monotonic() - start
     text = log.read_text(errors="replace")
-    result = Result(part, *count(part, text, exit_status), seconds, not_run=exit_status == NOT_RUN)
+    inputs = foreign_inputs(text)
+    result = Result(part, *count(part, text, exit_status), seconds, not_run=exit_status == NOT_RUN, inputs=inputs)
     verdict = "failed" if result.failed else "not run" if result.not_run else "passed"
     print(f"{verdict}  {part.name}  ({seconds:.0f} s)", flush=True)
     if result.not_run:
@@ -205,6 +233,7 @@ def main() -> int:
     if arguments.part:
         parts = [KNOWN[name] for name in arguments.part]
 
+    enter()
     start = time.monotonic()
     LOGS.mkdir(parents=True, exist_ok=True)
     environment = environment_of_tests(dict(os.environ))
@@ -220,6 +249,9 @@ def main() -> int:
         print(f"{result.part.name:28} {result.passed:7} {result.failed:7} {result.seconds:8.0f}{note}")
     passed, failed = sum(result.passed for result in results), sum(result.failed for result in results)
     print(f"{'all, ' + str(AT_A_TIME) + ' at a time':28} {passed:7} {failed:7} {time.monotonic() - start:8.0f}\n")
+    for result in results:
+        if result.inputs:
+            print(f"{result.part.name}: {result.inputs}")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

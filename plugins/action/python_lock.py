@@ -65,7 +65,10 @@ def arguments_of(task: dict[str, Any]) -> dict[str, Any]:
 
 def inputs_hash(arguments: dict[str, Any]) -> str:
     """Return a hash of all that decides on the content of a lock."""
-    inputs: list[Any] = [arguments.get(name) or [] for name in INPUTS]
+    inputs: list[Any] = []
+    for name in INPUTS:
+        value = arguments.get(name) or []
+        inputs.append(sorted(value) if isinstance(value, list) else value)  # the order decides on nothing
     inputs.append((arguments.get("sources") or {}).get("torch_index_url") or "")
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 

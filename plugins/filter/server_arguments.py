@@ -12,8 +12,8 @@ version_added: 0.1.0
 short_description: Arguments of vLLM's API server that are options of role vllm_server
 positional: block_size_is_context
 description:
-  - Names each argument that an option of role C(vllm_server) says, also in a shortened form such as C(--por=1), and what
-    to do instead.
+  - Names each argument that an option of role C(vllm_server) says, also in a shortened form such as C(--por=1), and
+    what to do instead.
 options:
   _input:
     description: The arguments.

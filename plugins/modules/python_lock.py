@@ -134,9 +134,6 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.packages import (
     have_uv,
 )
 from ansible_collections.neuronops.vllm.plugins.module_utils.resolve import checked, resolve
-from ansible_collections.neuronops.vllm.plugins.module_utils.resolve import (
-    foreign_neuron_packages as foreign_neuron_packages,
-)
 
 
 def main():

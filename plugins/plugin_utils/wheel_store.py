@@ -201,7 +201,7 @@ class Mirror:
 
     def _open(self, url: str) -> Any:
         """Open an URL; where it is sent on to another one, that one has to be of a kind that the mirror may be."""
-        for _ in range(MOST_REDIRECTS):
+        for _redirect in range(MOST_REDIRECTS):
             try:
                 return open_url(url, timeout=60, follow_redirects="none")
             except HTTPError as error:

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 from ansible_collections.neuronops.vllm.plugins.module_utils import packages, resolve
 from ansible_collections.neuronops.vllm.plugins.modules import python_lock
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pytest brings the same for an older Python
+    import tomli as tomllib
 
 A, B = "a" * 64, "b" * 64
 NEURON = "https://neuron.example.com"
@@ -174,10 +178,10 @@ def test_one_of_neurons_packages_from_another_index_is_found_out() -> None:
 
 def test_an_address_is_the_same_however_it_is_written() -> None:
     for origin in ("https://neuron.example.com", f"{NEURON}/./", "https://Neuron.example.com:443//"):
-        assert python_lock.foreign_neuron_packages({"torch-neuronx": "2.5"}, {"torch-neuronx": origin}, NEURON) == []
+        assert resolve.foreign_neuron_packages({"torch-neuronx": "2.5"}, {"torch-neuronx": origin}, NEURON) == []
     for origin in ("https://neuron.example.com.evil.org", f"{NEURON}/simple", "http://neuron.example.com", ""):
-        assert python_lock.foreign_neuron_packages({"torch-neuronx": "2.5"}, {"torch-neuronx": origin}, NEURON)
-    assert python_lock.foreign_neuron_packages({"torch-neuronx": "2.5"}, {}, None) == ["torch-neuronx"]
+        assert resolve.foreign_neuron_packages({"torch-neuronx": "2.5"}, {"torch-neuronx": origin}, NEURON)
+    assert resolve.foreign_neuron_packages({"torch-neuronx": "2.5"}, {}, None) == ["torch-neuronx"]
 
 
 def test_elsewhere_nothing_of_a_package_is_run(uv: Uv) -> None:

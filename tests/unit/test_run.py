@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutate import Mutation, listed
-from tests.run import CHECKOUT, KNOWN, NOT_RUN, Part, count, molecule
+from tests.run import CHECKOUT, KNOWN, NOT_RUN, Part, count, foreign_inputs, molecule
 
 PART = Part("some", "true")
 FAILED = "FAILED tests/x.py::y\n==== 2 failed, 3 passed, 1 skipped in 1.23s ====\n"
@@ -32,6 +32,12 @@ FAILED = "FAILED tests/x.py::y\n==== 2 failed, 3 passed, 1 skipped in 1.23s ====
 )
 def test_count(log: str, exit_status: int, counted: tuple[int, int]) -> None:
     assert count(PART, log, exit_status) == counted
+
+
+def test_the_foreign_inputs_are_those_that_the_part_says() -> None:
+    log = "     200 foreign inputs: forms\n1200 foreign inputs tried, seed 20250101\n== 6 passed in 1.00s ==\n"
+    assert foreign_inputs(log) == "1200 foreign inputs tried, seed 20250101"
+    assert foreign_inputs("6 passed in 1.00s\n") == ""
 
 
 def test_a_scenario_goes_on_with_the_hosts_of_the_one_before() -> None:
