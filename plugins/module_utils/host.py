@@ -161,7 +161,7 @@ def _module_version(run, release, root):
         for name in names
         if re.match(r"neuron\.ko(\.(xz|zst|gz))?$", name)
     ]
-    # Without depmod's index, as in a container or before its first run, the file says it; modprobe takes updates/ first.
+    # Without depmod's index, as in a container, the file says it; modprobe takes updates/ first.
     questions = [["-k", release, "-F", "version", "neuron"]] + [
         ["-F", "version", path] for path in sorted(files, key=lambda path: ("/updates/" not in path, path))[:1]
     ]

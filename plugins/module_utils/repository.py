@@ -13,7 +13,7 @@ import os
 import re
 import time
 
-from ansible_collections.neuronops.vllm.plugins.module_utils import openpgp
+from ansible_collections.neuronops.vllm.plugins.module_utils import addresses, openpgp
 
 AWS_HOSTS = ("apt.repos.neuron.amazonaws.com", "yum.repos.neuron.amazonaws.com")
 PLACES = {
@@ -41,7 +41,13 @@ def fingerprint(text):
 
 
 def source_text(wanted):
-    """Return the file that tells apt or dnf of the repository."""
+    """Return the file that tells apt or dnf of the repository; ValueError where a word would say more than one."""
+    words = [("url", wanted["url"])]
+    if wanted["manager"] == "apt":
+        words += [("suite", wanted["suite"])] + [("components", component) for component in wanted["components"]]
+    for name, word in words:
+        if not re.match(r"^[!-~]+\Z", word):
+            raise ValueError("{0} is {1!r}, which is not one word".format(name, word))
     keyring = PLACES[wanted["manager"]]["keyring"]
     if wanted["manager"] == "dnf":
         lines = [
@@ -65,7 +71,8 @@ def compare(wanted, root="/", now=None):
     """Return what the host has and how it differs.
 
     current (bool), reasons (list of sentences), key (fingerprint, expires, expired, expires_soon; None without a key),
-    key_needed and source_needed (bool), leftovers ({path: new content as bytes, or None where the file goes}).
+    key_needed and source_needed (bool), closed (list of files that others than root cannot read), leftovers ({path: new
+    content as bytes, or None where the file goes}).
     """
     now = time.time() if now is None else now
     place, reasons = PLACES[wanted["manager"]], []
@@ -78,6 +85,8 @@ def compare(wanted, root="/", now=None):
     source_needed = _bytes(root, place["source"]) != source_text(wanted).encode()
     if source_needed:
         reasons.append("{0} is missing or differs".format(place["source"]))
+    shut = {path: closed(root, path) for path in (place["keyring"], place["source"]) if closed(root, path)}
+    reasons += [shut[path] for path in sorted(shut)]
     leftovers = find_leftovers(wanted, root)
     reasons += ["{0} still sets up the repository or its key in another way".format(path) for path in sorted(leftovers)]
     return {
@@ -87,6 +96,7 @@ def compare(wanted, root="/", now=None):
         "key_needed": bool(problem),
         "source_needed": source_needed,
         "leftovers": leftovers,
+        "closed": sorted(shut),
     }
 
 
@@ -132,23 +142,17 @@ def find_leftovers(wanted, root="/"):
     apt refuses to work when two entries name one repository with different keys, and a key in trusted.gpg may sign for
     every repository.
     """
-    urls = AWS_HOSTS + (re.sub(r"^[a-z+]+://", "", wanted["url"]).rstrip("/"),)
     found = {}
     if wanted["manager"] == "dnf":
         for path in _glob(root, "/etc/yum.repos.d/*.repo"):
-            _keep_sections(found, root, path, urls)
-        found.pop(PLACES["dnf"]["source"], None)
+            if path != PLACES["dnf"]["source"]:
+                _keep(found, root, path, lambda text: _without_sections(text, wanted))
         return found
     for path in ["/etc/apt/sources.list"] + _glob(root, "/etc/apt/sources.list.d/*.list"):
-        lines = (_bytes(root, path) or b"").decode("utf-8", "replace").splitlines(True)
-        kept = [line for line in lines if not (re.match(r"\s*deb(-src)?\s", line) and _names(line, urls))]
-        if kept != lines:
-            found[path] = _content(kept)
+        _keep(found, root, path, lambda text: _without_lines(text, wanted))
     for path in _glob(root, "/etc/apt/sources.list.d/*.sources"):
-        stanzas = re.split(r"(?<=\n)(?:[ \t]*\n)+", (_bytes(root, path) or b"").decode("utf-8", "replace"))
-        kept = [stanza for stanza in stanzas if not _names(_without_comments(stanza), urls)]
-        if kept != stanzas and path != PLACES["apt"]["source"]:
-            found[path] = _content(["\n".join(kept)] if kept else [])
+        if path != PLACES["apt"]["source"]:
+            _keep(found, root, path, lambda text: _without_stanzas(text, wanted))
     for path in ["/etc/apt/trusted.gpg"] + _glob(root, "/etc/apt/trusted.gpg.d/*"):
         try:
             keys = openpgp.public_keys(_bytes(root, path) or b"")
@@ -161,26 +165,140 @@ def find_leftovers(wanted, root="/"):
     return found
 
 
-def _keep_sections(found, root, path, urls):
-    sections = re.split(r"(?m)^(?=\[)", (_bytes(root, path) or b"").decode("utf-8", "replace"))
-    kept = [section for section in sections if not _names(_without_comments(section), urls)]
-    if kept != sections:
-        found[path] = _content(kept)
+def _keep(found, root, path, without):
+    """Note what is left of a file without what is ours, where that is another text; other files stay untouched."""
+    text = (_bytes(root, path) or b"").decode("utf-8", "surrogateescape")  # comments may be in any encoding
+    after = without(text)
+    if after != text:
+        empty = not any(line.strip() and not line.lstrip().startswith("#") for line in after.splitlines())
+        found[path] = None if empty else after.encode("utf-8", "surrogateescape")
 
 
-def _names(text, urls):
-    """Tell whether a text names one of the repositories; another folder of the same server is another repository."""
-    return any(re.search(r"://(?:[^\s/@]*@)?" + re.escape(url) + r"/?(?:\s|$)", text) for url in urls)
+def _is_ours(url, suites, wanted):
+    """Tell whether a source is the wanted repository: AWS's own by its address, a mirror by address and suite."""
+    if any(_same_place(url, "https://" + host) for host in AWS_HOSTS):
+        return True
+    return _same_place(url, wanted["url"]) and (suites is None or (wanted["suite"] or "").rstrip("/") in suites)
 
 
-def _without_comments(text):
-    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+def _same_place(one, other):
+    """Compare addresses whatever the scheme: apt and dnf reach one server over http and https."""
+    try:
+        first, second = addresses.parts(one), addresses.parts(other)
+    except ValueError:
+        return False
+    ports = {first[2], second[2]}
+    return first[1] == second[1] and first[3] == second[3] and (len(ports) == 1 or ports <= {80, 443, None})
 
 
-def _content(parts):
-    """Return what is left of a file, or None when only comments and space are."""
-    text = "".join(parts)
-    return text.encode() if _without_comments(text).strip() else None
+def _without_lines(text, wanted):
+    """Return a file of one-line sources without those that are ours."""
+    kept = []
+    for line in text.splitlines(True):
+        entry = re.match(r"\s*deb(?:-src)?\s+(?:\[[^\]]*\]\s*)?(\S+)\s+(\S+)", line)
+        if not (entry and _is_ours(entry.group(1), [entry.group(2).rstrip("/")], wanted)):
+            kept.append(line)
+    return "".join(kept)
+
+
+def _without_stanzas(text, wanted):
+    """Return a deb822 file without what is ours: a stanza, or only one of its addresses or suites."""
+    parts = re.split(r"((?<=\n)(?:[ \t]*\n)+)", text)
+    stanzas, gaps = parts[::2], parts[1::2] + [""]
+    kept = []
+    for stanza, gap in zip(stanzas, gaps):
+        left = _without_source(stanza, wanted)
+        if left == [stanza] or not stanza.strip():
+            kept.append(stanza + gap)
+        elif left:
+            kept.append("\n".join(left) + gap)
+    result = "".join(kept)
+    return text if result == text else result.rstrip("\n") + "\n" if result.strip() else ""
+
+
+def _without_source(stanza, wanted):
+    """Return the stanzas that take the place of one; the same one where nothing in it is ours."""
+    urls, suites = _field(stanza, "URIs"), _field(stanza, "Suites")
+    if [word.lower() for word in _field(stanza, "Enabled")] in (["no"], ["false"], ["0"], ["off"]):
+        return [stanza]
+    plain = [suite.rstrip("/") for suite in suites]
+    ours = [url for url in urls if _is_ours(url, plain, wanted)]
+    if not ours:
+        return [stanza]
+    left, others = [], [url for url in urls if url not in ours]
+    if others:
+        left.append(_with_field(stanza, "URIs", others))
+    whole = all(any(_same_place(url, "https://" + host) for host in AWS_HOSTS) for url in ours)
+    remaining = [suite for suite in suites if suite.rstrip("/") != (wanted["suite"] or "").rstrip("/")]
+    if remaining and not whole:
+        left.append(_with_field(_with_field(stanza, "URIs", ours), "Suites", remaining))
+    return left
+
+
+def _lines_of(stanza, name):
+    """Return (first line, line after the last) of a field, whose value may go on in lines that begin with a space."""
+    lines = stanza.splitlines(True)
+    for number, line in enumerate(lines):
+        if re.match(name + r"\s*:", line, re.IGNORECASE):
+            end = number + 1
+            while end < len(lines) and (lines[end][:1] in " \t" or lines[end].startswith("#")):
+                end += 1
+            return number, end
+    return None
+
+
+def _field(stanza, name):
+    """Return the words of a field."""
+    place = _lines_of(stanza, name)
+    if not place:
+        return []
+    lines = [line for line in stanza.splitlines(True)[place[0] : place[1]] if not line.startswith("#")]
+    return "".join(lines).partition(":")[2].split()
+
+
+def _with_field(stanza, name, words):
+    """Return a stanza with other words in a field."""
+    start, end = _lines_of(stanza, name)
+    lines = stanza.splitlines(True)
+    return "".join(lines[:start] + ["%s: %s\n" % (name, " ".join(words))] + lines[end:])
+
+
+def _without_sections(text, wanted):
+    """Return a file of dnf's repositories without what is ours: a section, or only one of its addresses."""
+    kept = []
+    for section in re.split(r"(?m)^(?=\[)", text):
+        lines = section.splitlines(True)
+        enabled = (
+            next((line for line in lines if re.match(r"enabled\s*=", line)), "enabled=1").partition("=")[2].strip()
+        )
+        starts = [number for number, line in enumerate(lines) if re.match(r"baseurl\s*=", line)]
+        if not section.startswith("[") or enabled in ("0", "no", "false", "False") or not starts:
+            kept.append(section)
+            continue
+        start, end = starts[0], starts[0] + 1
+        while end < len(lines) and lines[end][:1] in (" ", "\t") and lines[end].strip():
+            end += 1
+        urls = re.split(r"[\s,]+", "".join(lines[start:end]).partition("=")[2].strip())
+        others = [url for url in urls if not _is_ours(url, None, wanted)]
+        if others == urls:
+            kept.append(section)
+        elif others:
+            kept.append("".join(lines[:start] + ["baseurl=%s\n" % "\n    ".join(others)] + lines[end:]))
+    return "".join(kept)
+
+
+def closed(root, path):
+    """Say why others than root cannot read a file of ours, or nothing: apt reads it as the user _apt."""
+    full = os.path.join(root, path.lstrip("/"))
+    try:
+        if os.stat(full).st_mode & 0o044 != 0o044:
+            return "{0} cannot be read by everybody".format(path)
+        folder = os.path.dirname(full)
+        if os.stat(folder).st_mode & 0o055 != 0o055:
+            return "{0} is closed to others than root".format(os.path.dirname(path))
+    except OSError:
+        pass
+    return None
 
 
 def _glob(root, pattern):

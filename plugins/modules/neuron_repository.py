@@ -99,6 +99,12 @@ key:
     The installed key, with C(fingerprint), C(user_ids), C(expires), C(expired), C(expires_soon) and C(revoked).
   returned: when there is one
   type: dict
+backups:
+  description: Copies of the files of others that were changed or removed, which only root reads.
+  returned: always
+  type: list
+  elements: str
+  sample: [/var/lib/neuronops/replaced/etc__apt__sources.list.d__neuron.list.1]
 paths:
   description: The files that were written, changed or removed.
   returned: always
@@ -116,11 +122,17 @@ from ansible.module_utils.urls import ConnectionError as UrlError
 from ansible.module_utils.urls import SSLValidationError, open_url
 from ansible_collections.neuronops.vllm.plugins.module_utils import openpgp, repository
 
+# Copies of what others wrote; apt and dnf read nothing there.
+REPLACED = "/var/lib/neuronops/replaced"
 LONGEST_KEY = 1 << 20  # bytes; AWS's has about 2 KB
 
 
 class KeyRefusedError(Exception):
     """The key must not be trusted, or cannot be had."""
+
+
+class KeyUnreachableError(KeyRefusedError):
+    """The key could not be fetched: a matter of the network, not of trust."""
 
 
 def fetch(key):
@@ -132,7 +144,10 @@ def fetch(key):
     try:
         return open_url(key, timeout=30).read(LONGEST_KEY)
     except (OSError, ValueError, UrlError, SSLValidationError, urllib.error.URLError) as error:
-        raise KeyRefusedError("it cannot be fetched from {0}: {1}".format(key, error)) from error
+        raise KeyUnreachableError(
+            "it cannot be fetched from {0}: {1}. Is the address right, and does the host reach it, through a proxy "
+            "where it needs one? The key can also be given as text or as a file (file:///)".format(key, error)
+        ) from error
 
 
 def verified(data, wanted, now):
@@ -159,21 +174,45 @@ def verified(data, wanted, now):
     return match
 
 
-def write(module, path, content):
-    """Replace a file by rename, readable by everybody, or remove it where content is None."""
+def open_for_others(path, mode):
+    """Give a file or folder that others must read its mode, whatever the umask was."""
+    if os.stat(path).st_mode & 0o7777 != mode:
+        os.chmod(path, mode)
+
+
+def write(module, path, content, own):
+    """Replace a file by rename, or remove it where content is None; a file of our own is for everybody to read."""
     if content is None:
         if os.path.lexists(path):
             os.unlink(path)
         return
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
-        os.makedirs(folder, 0o755)
+        os.makedirs(folder)
+    mode = 0o644 if own or not os.path.exists(path) else os.stat(path).st_mode & 0o7777
     handle, temporary = tempfile.mkstemp(dir=module.tmpdir)
     with os.fdopen(handle, "wb") as stream:
         stream.write(content)
-    mode = os.stat(path).st_mode & 0o7777 if os.path.exists(path) else 0o644
     os.chmod(temporary, mode)
     module.atomic_move(temporary, path)
+    # atomic_move gives a new file what the umask leaves of 0666.
+    open_for_others(path, mode)
+    if own:
+        open_for_others(folder, os.stat(folder).st_mode & 0o7777 | 0o755)
+
+
+def keep_copy(path):
+    """Copy a file of somebody else before it changes, for root alone, and return where the copy is."""
+    os.makedirs(REPLACED, mode=0o700, exist_ok=True)
+    name = os.path.join(REPLACED, path.strip("/").replace("/", "__"))
+    number = 1
+    while os.path.lexists("{0}.{1}".format(name, number)):
+        number += 1
+    copy = "{0}.{1}".format(name, number)
+    handle = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(existing(path) or b"")
+    return copy
 
 
 def present(module, wanted, place):
@@ -187,9 +226,11 @@ def present(module, wanted, place):
         except KeyRefusedError as refusal:
             still_good = difference["key"] and not difference["key"]["expired"] and not difference["key"]["revoked"]
             if not still_good:
+                fault = "cannot be had" if isinstance(refusal, KeyUnreachableError) else "is not to be trusted"
                 module.fail_json(
-                    msg="The key of the Neuron repository {0} is not to be trusted, "
-                    "and nothing was changed: {1}.".format(wanted["url"], refusal),
+                    msg="The key of the Neuron repository {0} {1}, and nothing was changed: {2}.".format(
+                        wanted["url"], fault, refusal
+                    ),
                     **report(difference, {}),
                 )
             module.warn(
@@ -202,6 +243,8 @@ def present(module, wanted, place):
             difference["key"] = repository.describe(key, now, wanted["renew_days"])
     if difference["source_needed"]:
         changes[place["source"]] = repository.source_text(wanted).encode()
+    for path in difference["closed"]:  # written again as they are, for all to read
+        changes.setdefault(path, existing(path))
     changes.update(difference["leftovers"])
     return changes, difference
 
@@ -253,11 +296,15 @@ def main():
         {"before_header": path, "after_header": path, "before": text(existing(path)), "after": text(changes[path])}
         for path in sorted(changes)
     ]
+    result["backups"] = []
     if not module.check_mode:
         # The key comes first and goes last: no file must ever name a key that is not there.
         key_last = wanted["state"] == "absent"
         for path in sorted(changes, key=lambda path: (path == place["keyring"]) == key_last):
-            write(module, path, changes[path])
+            own = path in place.values()
+            if not own:
+                result["backups"].append(keep_copy(path))
+            write(module, path, changes[path], own)
     module.exit_json(changed=bool(changes), **result)
 
 

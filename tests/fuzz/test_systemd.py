@@ -115,7 +115,7 @@ def environment(lines: str) -> dict[str, str]:
 def written(place: str, value: str) -> str | None:
     """Return what is written, or None where the value is refused, which an ordinary line of text never is."""
     try:
-        line = systemd.escaped(value, place, "vllm_server_x")
+        line: str = systemd.escaped(value, place, "vllm_server_x")
     except systemd.SystemdError as error:
         assert "vllm_server_x" in str(error)
         return None

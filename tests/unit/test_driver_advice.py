@@ -77,8 +77,8 @@ FETCH = "Failed to update apt cache after 5 retries: "
     ("said", "expected"),
     [
         (
-            "E: Release file for http://a.example.com/ubuntu/dists/jammy-updates/InRelease is not valid yet (invalid for "
-            "another 3h 12min 5s). Updates for this repository will not be applied.",
+            "E: Release file for http://a.example.com/ubuntu/dists/jammy-updates/InRelease is not valid yet "
+            "(invalid for another 3h 12min 5s). Updates for this repository will not be applied.",
             "the host's clock",
         ),
         ("E: Release file for http://a.example.com/InRelease is expired (invalid since 3d).", "behind its original"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ class Host:
 
     def __init__(self, root: Path, run_module: Callable[..., dict[str, Any]]) -> None:
         self.root, self.run_module = root, run_module
+        self.copies = root.with_name("copies")
         self.keyring, self.source = root / "keyrings" / "aws-neuron.gpg", root / "sources" / "aws-neuron.sources"
 
     def run(self, key: str | None = "renewed.asc", **arguments: Any) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def host(tmp_path: Path, run_module: Callable[..., dict[str, Any]], monkeypatch:
     host = Host(tmp_path / "host", run_module)
     host.root.mkdir()
     own = {"keyring": str(host.keyring), "source": str(host.source)}
+    monkeypatch.setattr(neuron_repository, "REPLACED", str(host.copies))
     monkeypatch.setattr(repository, "PLACES", {"apt": own, "dnf": own})
     find = repository.find_leftovers
 
@@ -83,19 +86,19 @@ def test_dnf_gets_the_key_in_armour(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "says"),
+    ("key", "fault", "says"),
     [
-        ("other.asc", "Trust another one only after you have it from a second source"),
-        ("expired.asc", "it expired on 2022-11-10"),
-        ("there is none", "it cannot be fetched from file:///"),
+        ("other.asc", "is not to be trusted", "Trust another one only after you have it from a second source"),
+        ("expired.asc", "is not to be trusted", "it expired on 2022-11-10"),
+        ("there is none", "cannot be had", "it cannot be fetched from file:///"),
     ],
 )
-def test_a_key_that_must_not_be_trusted_changes_nothing(host: Host, key: str, says: str) -> None:
+def test_a_key_that_must_not_be_trusted_changes_nothing(host: Host, key: str, fault: str, says: str) -> None:
     host.write("etc/apt/sources.list.d/neuron.list", f"deb {URL} jammy main\n")
     before = host.files()
     answer = host.run(key)
     assert answer["failed"]
-    assert "is not to be trusted, and nothing was changed" in answer["msg"]
+    assert f"{URL} {fault}, and nothing was changed" in answer["msg"]
     assert says in answer["msg"]
     assert (answer["paths"], host.files()) == ([], before)
 
@@ -135,14 +138,12 @@ def test_a_key_that_ends_soon_is_renewed_or_warned_of(host: Host) -> None:
 def test_an_expired_key_is_replaced_by_the_renewed_one(host: Host) -> None:
     host.run()
     host.keyring.write_bytes(openpgp.dearmor((KEYS / "expired.asc").read_bytes()))
-    host.keyring.chmod(0o640)
     refused = host.run("there is none")
     assert refused["failed"], "apt would not work with the expired one"
     assert refused["key"]["expired"]
     answer = host.run()
     assert (answer["paths"], answer["key"]["expired"]) == ([str(host.keyring)], False)
     assert host.keyring.read_bytes() == (KEYS / "renewed.gpg").read_bytes()
-    assert host.keyring.stat().st_mode & 0o777 == 0o640, "somebody chose that"
 
 
 def test_what_other_set_ups_left_goes_in_the_same_run(host: Host) -> None:
@@ -158,12 +159,55 @@ def test_what_other_set_ups_left_goes_in_the_same_run(host: Host) -> None:
     assert not host.run()["changed"]
 
 
+def test_a_copy_of_what_others_wrote_is_kept_for_root(host: Host) -> None:
+    content = f"deb http://mirror.example.com/debian bookworm main\ndeb {URL} jammy main\n"
+    kept = host.write("etc/apt/sources.list", content)
+    kept.chmod(0o640)
+    answer = host.run()
+    (copy,) = [Path(path) for path in answer["backups"]]
+    assert (copy.read_text(), copy.stat().st_mode & 0o777, copy.parent.stat().st_mode & 0o777) == (
+        content,
+        0o600,
+        0o700,
+    )
+    assert kept.stat().st_mode & 0o777 == 0o640, "somebody chose that"
+    kept.write_text(content)
+    (second,) = host.run()["backups"]
+    assert second != str(copy) and copy.read_text() == content
+    assert host.run()["backups"] == []
+
+
+@pytest.mark.parametrize("umask", [0o027, 0o077])
+def test_apt_may_read_what_was_written_under_any_umask(host: Host, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        host.run()
+    finally:
+        os.umask(before)
+    for file in (host.keyring, host.source):
+        assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o055) == (0o644, 0o055)
+
+
+@pytest.mark.parametrize("which", ["keyring", "source"])
+def test_a_file_that_apt_cannot_read_is_opened_once(host: Host, which: str) -> None:
+    host.run()
+    file: Path = getattr(host, which)
+    file.chmod(0o600)
+    answer = host.run("there is none")
+    assert (answer["changed"], answer["paths"]) == (True, [str(file)])
+    assert answer["reasons"] == [f"{file} cannot be read by everybody"]
+    assert file.stat().st_mode & 0o777 == 0o644
+    file.parent.chmod(0o700)
+    assert host.run("there is none")["reasons"] == [f"{file.parent} is closed to others than root"]
+    assert not host.run("there is none")["changed"]
+
+
 def test_the_key_comes_first_and_goes_last(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """No file may ever name a key that is not there, and a run can be cut off after each write."""
     write, order = neuron_repository.write, []
 
-    def watched(module: Any, path: str, content: bytes | None) -> None:
-        write(module, path, content)
+    def watched(module: Any, path: str, content: bytes | None, own: bool) -> None:
+        write(module, path, content, own)
         order.append(path)
         assert host.keyring.exists() or not host.source.exists()
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import calendar
+import re
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +190,107 @@ def test_the_key_can_be_given_as_text_or_as_a_file() -> None:
     assert neuron_repository.fetch((KEYS / "renewed.gpg").as_uri()) == (KEYS / "renewed.gpg").read_bytes()
     with pytest.raises(neuron_repository.KeyRefusedError, match="cannot be fetched"):
         neuron_repository.fetch("file:///nowhere/at.all")
+
+
+MIRROR = "https://mirror.example.com/apt"
+
+
+def left(root: Path, path: str, content: str, **changes: Any) -> str | None:
+    """Return what the role leaves of a file that others wrote."""
+    write(root, path, content)
+    found = compare(root, **{"url": MIRROR, "suite": "neuron-jammy", **changes})["leftovers"]
+    assert set(found) <= {path}
+    text = found.get(path, content.encode())
+    return None if text is None else str(text, "utf-8")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        f"{MIRROR} neuron-jammy main",
+        f"{MIRROR}/ neuron-jammy main",
+        "https://mirror.example.com:443/apt neuron-jammy main",
+        "https://mirror.example.com//apt neuron-jammy main",
+        "http://MIRROR.example.com/apt neuron-jammy main universe",
+        "https://user@mirror.example.com/./apt neuron-jammy main",
+        f"[signed-by=/x arch=amd64] {MIRROR} neuron-jammy main",
+        f"{URL} focal main",  # AWS's own by the address alone
+    ],
+)
+def test_an_entry_is_ours_by_address_and_suite(tmp_path: Path, entry: str) -> None:
+    others = f"deb {MIRROR} jammy main universe\n"
+    assert left(tmp_path, "/etc/apt/sources.list", f"{others}deb {entry}\ndeb-src {entry}\n") == others
+    stanza = re.sub(r"^\[.*\] ", "", entry).split()
+    text = f"Types: deb\nURIs: {stanza[0]}\nSuites: {stanza[1]}\nComponents: main\n"
+    (tmp_path / "etc/apt/sources.list").unlink()
+    assert left(tmp_path, "/etc/apt/sources.list.d/x.sources", text) is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        f"{MIRROR} jammy main",
+        f"{MIRROR}/deeper neuron-jammy main",
+        "https://mirror.example.com:8443/apt neuron-jammy main",
+        "https://other.example.com/apt neuron-jammy main",
+        "https://apt.repos.neuron.amazonaws.com.example.com jammy main",
+        "https://[::1 neuron-jammy main",
+    ],
+)
+def test_an_entry_of_somebody_else_stays(tmp_path: Path, entry: str) -> None:
+    assert left(tmp_path, "/etc/apt/sources.list", f"deb {entry}\n") == f"deb {entry}\n"
+    words = entry.split()
+    text = f"Types: deb\nURIs: {words[0]}\nSuites: {words[1]}\nComponents: main\n"
+    assert left(tmp_path, "/etc/apt/sources.list.d/x.sources", text) == text
+
+
+def test_one_address_or_suite_is_cut_out_of_a_stanza(tmp_path: Path) -> None:
+    path = "/etc/apt/sources.list.d/both.sources"
+    tools = "https://pkgs.example.com/tools"
+    assert (
+        left(tmp_path, path, f"Types: deb\nURIs: {MIRROR} {tools}\nSuites: neuron-jammy\nComponents: main\n")
+        == f"Types: deb\nURIs: {tools}\nSuites: neuron-jammy\nComponents: main\n"
+    )
+    assert (
+        left(
+            tmp_path,
+            path,
+            f"# system\nTypes: deb\nURIs: {MIRROR}\nSuites: jammy neuron-jammy\n jammy-updates\nComponents: main\n",
+        )
+        == f"# system\nTypes: deb\nURIs: {MIRROR}\nSuites: jammy jammy-updates\nComponents: main\n"
+    )
+    both = f"Types: deb\nURIs: {tools}\n {MIRROR}\nSuites: jammy neuron-jammy\nComponents: main\n"
+    assert left(tmp_path, path, both) == (
+        f"Types: deb\nURIs: {tools}\nSuites: jammy neuron-jammy\nComponents: main\n\n"
+        f"Types: deb\nURIs: {MIRROR}\nSuites: jammy\nComponents: main\n"
+    )
+
+
+def test_what_is_switched_off_stays(tmp_path: Path) -> None:
+    off = f"Enabled: no\nTypes: deb\nURIs: {MIRROR}\nSuites: neuron-jammy\nComponents: main\n"
+    assert left(tmp_path, "/etc/apt/sources.list.d/off.sources", off) == off
+
+
+def test_a_comment_may_be_in_any_encoding(tmp_path: Path) -> None:
+    path = "/etc/apt/sources.list"
+    write(tmp_path, path, b"# f\xfcr uns\ndeb http://a.example.com x main\n" + f"deb {URL} jammy main\n".encode())
+    found = compare(tmp_path)["leftovers"]
+    assert found == {path: b"# f\xfcr uns\ndeb http://a.example.com x main\n"}
+
+
+def test_one_address_is_cut_out_of_a_section_of_dnf(tmp_path: Path) -> None:
+    path = "/etc/yum.repos.d/company.repo"
+    text = (
+        f"[all]\nbaseurl={MIRROR}\n    https://pkgs.example.com/tools\nenabled=1\n[off]\nbaseurl={MIRROR}\nenabled=0\n"
+    )
+    assert left(tmp_path, path, text, manager="dnf") == (
+        f"[all]\nbaseurl=https://pkgs.example.com/tools\nenabled=1\n[off]\nbaseurl={MIRROR}\nenabled=0\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("url", f"{URL}\nTrusted: yes"), ("suite", "jammy x"), ("suite", ""), ("components", ["main\n"])]
+)
+def test_a_source_says_nothing_that_was_not_asked_for(name: str, word: Any) -> None:
+    with pytest.raises(ValueError, match="is not one word"):
+        repository.source_text(wanted(**{name: word}))
