@@ -176,9 +176,13 @@ def _keep(found, root, path, without):
 
 def _is_ours(url, suites, wanted):
     """Tell whether a source is the wanted repository: AWS's own by its address, a mirror by address and suite."""
-    if any(_same_place(url, "https://" + host) for host in AWS_HOSTS):
+    if _is_aws(url):
         return True
     return _same_place(url, wanted["url"]) and (suites is None or (wanted["suite"] or "").rstrip("/") in suites)
+
+
+def _is_aws(url):
+    return any(_same_place(url, "https://" + host) for host in AWS_HOSTS)
 
 
 def _same_place(one, other):
@@ -228,10 +232,10 @@ def _without_source(stanza, wanted):
     left, others = [], [url for url in urls if url not in ours]
     if others:
         left.append(_with_field(stanza, "URIs", others))
-    whole = all(any(_same_place(url, "https://" + host) for host in AWS_HOSTS) for url in ours)
+    mirrors = [url for url in ours if not _is_aws(url)]
     remaining = [suite for suite in suites if suite.rstrip("/") != (wanted["suite"] or "").rstrip("/")]
-    if remaining and not whole:
-        left.append(_with_field(_with_field(stanza, "URIs", ours), "Suites", remaining))
+    if remaining and mirrors:
+        left.append(_with_field(_with_field(stanza, "URIs", mirrors), "Suites", remaining))
     return left
 
 
