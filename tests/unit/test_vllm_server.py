@@ -291,6 +291,8 @@ def role(tmp_path: Path) -> Callable[..., str]:
         ({"model": "m", "environment": {"VLLM_API_KEY": "x"}}, "vllm_server_environment has VLLM_API_KEY"),
         ({"model": "m", "environment": "HF_TOKEN=x"}, "vllm_server_environment is a value that is not shown"),
         ({"model": "m", "api_key": "a\nb"}, "vllm_server_api_key is a value that is not shown"),
+        ({"model": "m", "api_key": "pässwörd"}, "vllm_server_api_key has a character"),
+        ({"model": "m", "api_key": "two words"}, "vllm_server_api_key has a character"),
         ({"model": "m", "port": "0"}, "vllm_server_port must be from 1 to 65535"),
     ],
 )

@@ -3,7 +3,7 @@
 
 import json
 
-KEY = "secret-of-the-scenario"
+KEY = 'secret-$HOME"of"the-100%\\scenario'
 ASK = (
     "curl --silent --output /tmp/answer --write-out '%{http_code}' --header 'Content-Type: application/json' "
     """--data '{"prompt": "the water", "max_tokens": 4, "temperature": 0}' http://127.0.0.1:8000/v1/completions"""
@@ -33,13 +33,14 @@ def test_with_the_key_a_request_is_answered(host):
         f"-d '{body}' http://127.0.0.1:8000/v1/completions"
     )
     assert json.loads(answer)["usage"]["completion_tokens"] == 4
+    assert model["data"][0]["id"] == 'modèl "of" $HOME at 100% \\n'
 
 
 def test_the_key_is_in_roots_file_and_nowhere_else(host):
     file = host.file("/etc/neuronops/vllm.env")
     assert file.mode == 0o600
     assert file.user == "root"
-    assert KEY in file.content_string
+    assert "VLLM_API_KEY=" in file.content_string
     assert KEY not in host.file("/etc/systemd/system/vllm.service").content_string
     assert KEY not in host.check_output("ps -eo args | grep -v grep")
     assert KEY not in host.check_output("journalctl --no-pager")
@@ -48,7 +49,8 @@ def test_the_key_is_in_roots_file_and_nowhere_else(host):
 def test_a_variable_reaches_the_server_as_it_was_written(host):
     pid = host.check_output("systemctl show --property MainPID --value vllm")
     environment = host.file(f"/proc/{pid}/environ").content_string.split("\0")
-    assert 'SCENARIO_QUOTES=a "quoted" $value with 100%' in environment
+    assert f"VLLM_API_KEY={KEY}" in environment
+    assert 'SCENARIO_QUOTES=a "quoted" $value with 100% `id` \\n and ä' in environment
 
 
 def test_the_server_is_no_root(host):
