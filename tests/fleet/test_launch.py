@@ -362,6 +362,27 @@ class TestInventory:
         )
         assert done.returncode != 0 and "no stack 'nonsense'" in said(done) and "UNREACHABLE" not in done.stdout
 
+    @pytest.mark.parametrize("tags", ["all", "neuron_driver"])
+    def test_the_model_of_every_host_is_checked_before_the_first_is_changed(
+        self, cloud: Cloud, tmp_path: Path, tags: str
+    ) -> None:
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
+        for path in (tmp_path, *tmp_path.parents[:-2]):
+            path.chmod(0o755)
+        hosts = f"""[neuron]
+first vllm_server_model={tmp_path}/model
+last vllm_server_model={tmp_path}/nothing
+[neuron:vars]
+ansible_connection=local
+ansible_become=false
+ansible_python_interpreter={sys.executable}
+"""
+        (tmp_path / "hosts").write_text(hosts, encoding="utf-8")
+        done = cloud.run("ansible-playbook", "playbooks/site.yml", "-i", str(tmp_path / "hosts"), "--tags", tags)
+        assert done.returncode != 0 and f"last has no folder {tmp_path}/nothing" in said(done)
+        assert "Bring the hosts" not in done.stdout and "changed=0" in done.stdout
+
     def test_an_inventory_that_is_not_there_is_told_first(self, cloud: Cloud, tmp_path: Path) -> None:
         nothing = tmp_path / "ansible.cfg"
         nothing.touch()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from plugins.plugin_utils import stacks
 from sandbox.engine import docker
 from sandbox.image import BUNDLE
 from sandbox.settings import Settings
+from tests.unit.role_variables import read, value
 from tests.vm import image
 from tests.vm.machine import Machine
 
@@ -150,6 +152,27 @@ def test_the_role_builds_the_module_and_loads_it(host: Host) -> None:
     assert found["neuron_ls"]["cores"] == 2
     assert host.machine.run("stat --format %F:%a /dev/neuron0").stdout == "character special file:666\n"
     assert f"Neuron Driver Started with Version:{DRIVER}-" in host.machine.run("dmesg").stdout
+
+
+def test_the_servers_unit_reaches_the_devices_and_no_others(host: Host) -> None:
+    """With what the unit of role vllm_server sets; its files and its user are the scenario's."""
+    known = {**read("vllm_server", "defaults"), **read("vllm_server", "vars"), "vllm_server_model": "m"}
+    unit = value("_vllm_server_unit", {**known, "__vllm_server_host": {"neuron_ls": {"cores": 2}}})
+    settings = re.findall(
+        r"^(?:Device|Protect|Private|Restrict|System|Lock|Keyring|NoNew|Capability|Ambient|UMask)\S+=.*$",
+        unit,
+        re.MULTILINE,
+    )
+    assert "DeviceAllow=char-neuron rw" in settings
+    host.machine.run("mknod -m 666 /srv/log c 1 11")  # the kernel's own
+    service = "systemd-run --quiet --wait --pipe --property=User=nobody " + " ".join(
+        f"--property={shlex.quote(setting)}" for setting in settings
+    )
+    opened = "python3 -c 'import os; os.open(\"{}\", os.O_RDWR)'"
+    host.machine.run(f"{service} {opened.format('/dev/neuron0')}")
+    assert "PermissionError" in host.machine.run(f"{service} {opened.format('/srv/log')}", check=False).stderr
+    service = service.replace(shlex.quote("DeviceAllow=char-neuron rw"), "UMask=0077")
+    assert "PermissionError" in host.machine.run(f"{service} {opened.format('/dev/neuron0')}", check=False).stderr
 
 
 def test_a_second_run_changes_nothing(host: Host) -> None:

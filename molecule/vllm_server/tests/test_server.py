@@ -2,6 +2,7 @@
 """The server of the scenario: what listens, who may ask, and where its secret is."""
 
 import json
+import re
 
 KEY = 'secret-$HOME"of"the-100%\\scenario'
 ASK = (
@@ -51,6 +52,12 @@ def test_a_variable_reaches_the_server_as_it_was_written(host):
     environment = host.file(f"/proc/{pid}/environ").content_string.split("\0")
     assert f"VLLM_API_KEY={KEY}" in environment
     assert 'SCENARIO_QUOTES=a "quoted" $value with 100% `id` \\n and ä' in environment
+
+
+def test_the_service_is_exposed_no_more_than_it_must_be(host):
+    # Which devices it reaches, tests/vm sees on a real kernel.
+    said = host.check_output("systemd-analyze security --no-pager vllm.service")
+    assert float(re.search(r"Overall exposure level for vllm.service: ([\d.]+)", said)[1]) <= 2.0
 
 
 def test_the_server_is_no_root(host):
