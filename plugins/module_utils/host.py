@@ -47,17 +47,61 @@ def below(root, path):
 
 
 def kernel(release, root="/"):
-    """Return the running kernel and the newest installed one, which the next boot brings up."""
+    """Return the running kernel and the one that the next boot brings up, as far as the boot loader says it."""
     images = [os.path.basename(path)[len("vmlinuz-") :] for path in glob.glob(below(root, "boot/vmlinuz-*"))]
     images = [image for image in images if os.path.isdir(below(root, "lib/modules/" + image)) and "rescue" not in image]
-    newest = max(images, key=_natural) if images else release
+    following, unknown = release, None
+    # In a container, or after an image was removed, the running kernel is not among the installed ones.
+    if release in images:
+        following, unknown = _next_boot(sorted(images, key=_natural), root)
+        following = following or release
     return {
         "release": release,
         "headers": _has_headers(release, root),
-        # In a container, or after an image was removed, the running kernel is not among the installed ones.
-        "newest": newest if release in images else release,
-        "newest_headers": _has_headers(newest if release in images else release, root),
+        "newest": following,
+        "newest_headers": _has_headers(following, root),
+        "next_unknown": unknown,
+        "compiler": _missing_compiler(root),
     }
+
+
+def _next_boot(images, root):
+    """Return (release, None) of the kernel that the boot loader starts next, or (None, why it is not known)."""
+    if len(images) == 1:
+        return images[0], None
+    environment = {}
+    for path in ("boot/grub/grubenv", "boot/grub2/grubenv"):
+        environment.update(re.findall(r"(?m)^(\w+)=(.*)$", read(path, root) or ""))
+    chosen, source = environment.get("next_entry"), "grubenv has next_entry"
+    if not chosen:
+        settings = ["etc/default/grub"] + sorted(
+            os.path.relpath(path, root) for path in glob.glob(below(root, "etc/default/grub.d/*.cfg"))
+        )
+        values = re.findall(r"(?m)^\s*GRUB_DEFAULT=(.*)$", "\n".join(read(path, root) or "" for path in settings))
+        chosen, source = (values[-1].strip().strip("\"'") if values else "0"), "GRUB_DEFAULT is"
+        # Where each kernel has an entry of its own (/boot/loader/entries), grubby chooses in saved_entry.
+        if chosen == "saved" or (not values and _listed(below(root, "boot/loader/entries"))):
+            chosen, source = environment.get("saved_entry") or "0", "grubenv has saved_entry"
+    if re.match(r"0(>0)?\Z", chosen) or "gnulinux-simple" in chosen:
+        return images[-1], None
+    entry = read("boot/loader/entries/{0}.conf".format(os.path.basename(chosen)), root)
+    if entry:
+        chosen = " ".join(re.findall(r"(?m)^linux\s+(\S+)", entry)) or chosen
+    # A title or an id names the kernel as a whole word; of 6.8.0-1-aws and 6.8.0-1-aws-64k that is the longer one.
+    named = [image for image in images if re.search(r"(?<![\w.])" + re.escape(image) + r"(?![\w.])", chosen)]
+    if named:
+        return max(named, key=len), None
+    if not re.search(r"\d", chosen):
+        return images[-1], None  # the title of the system, which stands for its newest kernel
+    return None, "{0} {1}, which names none of the installed kernels".format(source, ascii(chosen)[:120])
+
+
+def _missing_compiler(root):
+    """Return which gcc the running kernel was built with, where its modules need that one and it is missing."""
+    built = re.search(r"gcc-(\d{1,2})\b", read("proc/version", root) or "")
+    if not built or os.path.exists(below(root, "usr/bin/" + built.group(0))):
+        return None
+    return built.group(0)
 
 
 def _has_headers(release, root):
@@ -147,7 +191,31 @@ def driver(run, known, running, newest, root="/"):
         "loaded": loaded,
         "references": int(references) if references and references.isdigit() else 0,
         "in_use_by": _users(root) if loaded else [],
+        "not_at_boot": _kept_from_boot(root),
     }
+
+
+def _kept_from_boot(root):
+    """Say what keeps the driver from being loaded at boot, as sentences."""
+    found = []
+    for folder in ("etc/modules-load.d", "run/modules-load.d"):
+        path = below(root, folder + "/neuron.conf")
+        if os.path.islink(path) and os.readlink(path) == "/dev/null":
+            found.append("/{0}/neuron.conf is a link to /dev/null".format(folder))
+    for pattern in (
+        "etc/modprobe.d/*.conf",
+        "run/modprobe.d/*.conf",
+        "usr/lib/modprobe.d/*.conf",
+        "lib/modprobe.d/*.conf",
+    ):
+        for path in sorted(glob.glob(below(root, pattern))):
+            name = "/" + os.path.relpath(path, root)
+            if re.search(
+                r"(?m)^[ \t]*(blacklist[ \t]+neuron|install[ \t]+neuron[ \t]+\S*/(?:false|true))[ \t]*$",
+                read(name, root) or "",
+            ):
+                found.append("{0} keeps the module neuron away".format(name))
+    return found
 
 
 def _module_version(run, release, root):

@@ -124,12 +124,20 @@ kernel:
       description: Whether modules can be built for it; its headers are there.
       type: bool
     newest:
-      description: The newest installed kernel, which the next boot brings up; RV(kernel.release) where none is newer.
+      description: >-
+        The kernel that the next boot brings up, as GRUB or grubby is set; RV(kernel.release) where that is not known.
       type: str
       sample: 6.8.0-1024-aws
     newest_headers:
       description: Whether modules can be built for RV(kernel.newest).
       type: bool
+    next_unknown:
+      description: Why it is not known which kernel the next boot brings up, as a sentence; null where it is known.
+      type: str
+    compiler:
+      description: The gcc that the running kernel was built with, where the host lacks it; null where it has it.
+      type: str
+      sample: gcc-12
 hardware:
   description: The Neuron devices on the PCI bus.
   returned: always
@@ -188,6 +196,11 @@ driver:
         command:
           description: Name of the process.
           type: str
+    not_at_boot:
+      description: What keeps the driver from being loaded at boot, as sentences.
+      type: list
+      elements: str
+      sample: [/etc/modules-load.d/neuron.conf is a link to /dev/null]
 neuron_ls:
   description: What C(neuron-ls) says, the same for each of the three generations of its output.
   returned: always

@@ -22,6 +22,12 @@ SYSTEMS = {
 # Packages of the first generation, for inf1: with these on the host neither driver nor tools of the second one work.
 FIRST_GENERATION = ("aws-neuron-dkms", "aws-neuron-tools")
 
+# Images of AWS with a kernel that drivers build on, and the package that brings it.
+IMAGES = (
+    ("6.8", "the image Ubuntu 22.04 (kernel 6.8, package linux-aws; on Ubuntu 24.04 package linux-aws-lts-24.04)"),
+    ("5.15", "the image Ubuntu 22.04 with package linux-aws-lts-22.04 (kernel 5.15)"),
+)
+
 
 class PlanError(ValueError):
     """The options or the observation cannot be understood."""
@@ -52,6 +58,7 @@ def plan(host: Mapping[str, Any], facts: Mapping[str, Any], options: Mapping[str
     load            whether the installed driver can be loaded now, in place of another or of none
     reboot          why a reboot is required (sentences)
     problems        what is not as it should be on a host where nothing is left to do (sentences)
+    notes           what will go wrong at another time, and what is not known (sentences)
     """
     return _Plan(host, facts, options).as_dict()
 
@@ -113,6 +120,7 @@ class _Plan:
             "load": self.load,
             "reboot": self.reboot_reasons(),
             "problems": self.problems(),
+            "notes": self.notes(),
         }
 
     @property
@@ -201,6 +209,9 @@ class _Plan:
         else:
             headers = [f"linux-headers-{kernel}" for kernel in missing]
             pins = [f"{name}={version}*" for name, version in self.wanted.items()]
+            # Ubuntu's newer kernels want a newer gcc than that of the system; Debian's headers bring theirs.
+            compiler = self.host["kernel"]["compiler"] if self.facts.get("distribution") == "Ubuntu" else None
+            headers += [compiler] if compiler and self.kernels[0] in building else []
             tools = []
         return headers + (tools + pins if self.change else [])
 
@@ -286,9 +297,10 @@ class _Plan:
                 if others
                 else "for no stack of this collection has a driver that builds on it"
             )
+            image = next((words for number, words in IMAGES if builds_on(number, bounds)), "")
             found.append(
                 f"it {state} kernel {kernel}, and driver {version} builds on {' and '.join(filter(None, limits))}. "
-                f"Boot such a kernel, {way_out}"
+                f"Boot such a kernel{image and ', for example that of ' + image}, {way_out}"
             )
         return found
 
@@ -311,6 +323,19 @@ class _Plan:
         if kernel["newest"] != kernel["release"]:
             reasons.append(f"kernel {kernel['newest']} is installed while {kernel['release']} is running")
         return reasons
+
+    def notes(self) -> list[str]:
+        kernel, found = self.host["kernel"], []
+        if kernel["next_unknown"]:
+            found.append(
+                f"which kernel the next boot brings up is not known: {kernel['next_unknown']}; the driver is there for "
+                f"{kernel['release']}"
+            )
+        for reason in self.host["driver"]["not_at_boot"]:
+            found.append(
+                f"the driver will not be loaded at the next boot, for {reason}; remove it, or load the driver then"
+            )
+        return found
 
     def problems(self) -> list[str]:
         driver, kernel, found = self.host["driver"], self.host["kernel"], []

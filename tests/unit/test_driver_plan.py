@@ -37,7 +37,14 @@ def bare(**changes: Any) -> dict[str, Any]:
     """What neuron_info returns for an inf2.xlarge with nothing of Neuron on it."""
     host = {
         "root": True,
-        "kernel": {"release": RUNNING, "headers": False, "newest": RUNNING, "newest_headers": False},
+        "kernel": {
+            "release": RUNNING,
+            "headers": False,
+            "newest": RUNNING,
+            "newest_headers": False,
+            "next_unknown": None,
+            "compiler": None,
+        },
         "hardware": {"present": True, "devices": [{"address": "0000:00:1f.0", "family": "inf2", "device_id": "7264"}]},
         "driver": {
             "installed": None,
@@ -46,6 +53,7 @@ def bare(**changes: Any) -> dict[str, Any]:
             "loaded": None,
             "references": 0,
             "in_use_by": [],
+            "not_at_boot": [],
         },
         "neuron_ls": {"path": None, "rc": None, "devices": [], "cores": 0, "error": None},
         "packages": {},
@@ -119,6 +127,7 @@ def test_a_finished_host_is_left_alone() -> None:
         "load": False,
         "reboot": [],
         "problems": [],
+        "notes": [],
     }
 
 
@@ -273,6 +282,7 @@ class TestKernel:
         assert release in refusal
         assert f"driver {DRIVER} builds on 5.10 and later and kernels before 6.13" in refusal
         assert way_out in refusal
+        assert "for example that of the image Ubuntu 22.04 (kernel 6.8, package linux-aws;" in refusal
 
     def test_a_stack_without_bounds_takes_any(self) -> None:
         stack = merged(STACK, {"kernel": {"minimum": None, "below": None}})
@@ -285,6 +295,25 @@ class TestKernel:
     def test_the_kernel_of_the_next_boot_counts_too(self) -> None:
         (refusal,) = plan(bare(kernel={"newest": "6.14.0-1001-aws"}), stack=self.STACK)["refusals"]
         assert "6.14.0-1001-aws" in refusal
+
+    def test_a_kernel_that_is_not_known_is_said_and_nothing_is_claimed_of_it(self) -> None:
+        found = plan(bare(kernel={"next_unknown": "GRUB_DEFAULT is '1>2', which names none"}), stack=self.STACK)
+        assert (found["refusals"], found["reboot"]) == ([], [])
+        assert "which kernel the next boot brings up is not known: GRUB_DEFAULT is '1>2'" in found["notes"][0]
+
+    def test_a_driver_that_the_boot_will_not_load_is_said(self) -> None:
+        found = plan(done(driver={"not_at_boot": ["/etc/modules-load.d/neuron.conf is a link to /dev/null"]}))
+        assert (found["work"], found["problems"]) == (False, [])
+        assert "will not be loaded at the next boot, for /etc/modules-load.d/neuron.conf is a link" in found["notes"][0]
+
+    @pytest.mark.parametrize(("system", "wanted"), [("Ubuntu", True), ("Debian", False)])
+    def test_the_kernels_gcc_comes_with_the_driver_where_the_headers_do_not_bring_it(
+        self, system: str, wanted: bool
+    ) -> None:
+        facts = {"Ubuntu": {"distribution_version": "22.04"}, "Debian": {"distribution_major_version": "12"}}[system]
+        host = bare(kernel={"compiler": "gcc-12"})
+        assert ("gcc-12" in plan(host, {"distribution": system, **facts})["packages"]) == wanted
+        assert "gcc-12" not in plan(done(kernel={"compiler": "gcc-12"}), {"distribution": system, **facts})["packages"]
 
     def test_both_kernels_get_headers(self) -> None:
         found = plan(bare(kernel={"newest": NEWER}))

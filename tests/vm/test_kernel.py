@@ -134,6 +134,8 @@ def test_the_hardware_is_recognised_with_no_driver(host: Host) -> None:
         "headers": False,
         "newest": host.disk.kernel,
         "newest_headers": False,
+        "next_unknown": None,
+        "compiler": None,
     }
     assert found["driver"]["loaded"] is None
 
@@ -148,6 +150,7 @@ def test_the_role_builds_the_module_and_loads_it(host: Host) -> None:
         "loaded": DRIVER,
         "references": 0,
         "in_use_by": [],
+        "not_at_boot": [],
     }
     assert found["neuron_ls"]["cores"] == 2
     assert host.machine.run("stat --format %F:%a /dev/neuron0").stdout == "character special file:666\n"
