@@ -157,11 +157,13 @@ class Host:
     def stale(self, max_age):
         """Say why the lists have to be fetched, or nothing."""
 
+        # Without its caches, which it would write.
+        question = ["apt-get", "indextargets", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]
+        question += ["--format", "$(CREATED_BY) $(REPO_URI) $(RELEASE)"]
+
         def listed(*options):
-            answer = self.run("apt-get", "indextargets", *options, "--format", "$(CREATED_BY) $(REPO_URI) $(RELEASE)")[
-                1
-            ]
-            return {line for line in answer.splitlines() if line.startswith("Packages ")}
+            lines = self.run(*question, *options)[1].splitlines()
+            return {line for line in lines if line.startswith("Packages ")}
 
         missing = listed("--no-release-info") - listed()
         if missing:
