@@ -289,9 +289,9 @@ def write(path, text):
 
 
 def open_to_all(path):
-    """Let every user read an environment and run what is in it, whatever umask it was installed under.
+    """Let every user read an environment and run what is in it, and nobody else write there, whatever the umask was.
 
-    pip.conf may hold a password and keeps its mode.
+    uv's lock file is made for all to write. pip.conf may hold a password and keeps its mode.
     """
     closed = []
     for folder, _folders, files in os.walk(path):
@@ -302,8 +302,8 @@ def open_to_all(path):
             mode = stat.S_IMODE(status.st_mode)
             if mode & 0o100:
                 wanted = 0o555
-            if mode & wanted != wanted:
-                os.chmod(entry, mode | wanted)
+            if mode & wanted != wanted or mode & 0o022:
+                os.chmod(entry, (mode | wanted) & ~0o022)
                 closed.append(entry)
     return closed
 

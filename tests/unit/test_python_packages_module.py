@@ -464,9 +464,11 @@ def test_other_users_can_read_what_was_installed(run: Any, environment: Path, in
         file, log = installer.folder / "idna.py", environment / "neuronops" / "demo.lock"
         assert [path.stat().st_mode & 0o777 for path in (file, log)] == [0o644, 0o644]
         file.chmod(0o600)
+        (environment / ".lock").touch()
+        (environment / ".lock").chmod(0o666)  # as uv makes it
         (environment / "pip.conf").touch(0o600)
         assert run()["changed"]
-        assert file.stat().st_mode & 0o777 == 0o644
+        assert [path.stat().st_mode & 0o777 for path in (file, environment / ".lock")] == [0o644, 0o644]
         assert (environment / "pip.conf").stat().st_mode & 0o777 == 0o600
         assert installer.actions() == ["check"], "nothing is installed again for it"
         assert not run()["changed"]
