@@ -55,3 +55,17 @@ def test_uv_is_the_one_that_the_collection_is_tested_with() -> None:
             break
         lines.append(line)
     assert "\n".join(lines) in requirement()
+
+
+def test_each_row_of_the_threat_model_names_tests_that_there_are() -> None:
+    rows = [
+        line
+        for line in (CHECKOUT / "SECURITY.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ") and not line.startswith("| who | may decide")
+    ]
+    assert len(rows) >= 10
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(?:\w+::)?(\w+)`", row)
+        assert named, row
+        for file, test in named:
+            assert f"def {test}(" in (CHECKOUT / file).read_text(encoding="utf-8"), f"{file} has no {test}"
