@@ -308,7 +308,7 @@ def services(run, names, root="/"):
     for name in names:
         status, output, _error = run(["systemctl", "show", "--property=" + ",".join(_PROPERTIES), "--", name])
         state = dict(line.split("=", 1) for line in output.splitlines() if "=" in line) if status == 0 else {}
-        pid = int(state.get("MainPID") or 0)
+        pid = int(state["MainPID"]) if re.match(r"[0-9]{1,9}\Z", state.get("MainPID") or "") else 0
         found.append(
             {
                 "name": name,
@@ -361,11 +361,15 @@ def sha256(path, root="/"):
 
 
 def record(root="/"):
-    """Return what role neuron_driver wrote down of its own work, or None."""
+    """Return what role neuron_driver wrote down of its own work, or None where that is not to be understood."""
     try:
-        return json.loads(read(RECORD, root) or "null")
-    except ValueError:
+        found = json.loads(read(RECORD, root) or "null")
+    except (ValueError, RecursionError):
         return None
+    packages = found.get("packages") if isinstance(found, dict) else None
+    if not isinstance(packages, list) or not all(isinstance(name, str) for name in packages):
+        return None
+    return found
 
 
 def _listed(folder):
