@@ -381,7 +381,7 @@ ansible_python_interpreter={sys.executable}
         (tmp_path / "hosts").write_text(hosts, encoding="utf-8")
         done = cloud.run("ansible-playbook", "playbooks/site.yml", "-i", str(tmp_path / "hosts"), "--tags", tags)
         assert done.returncode != 0 and f"last has no folder {tmp_path}/nothing" in said(done)
-        assert "Bring the hosts" not in done.stdout and "changed=0" in done.stdout
+        assert "Ensure that the hosts serve" not in done.stdout and "changed=0" in done.stdout
 
     def test_an_inventory_that_is_not_there_is_told_first(self, cloud: Cloud, tmp_path: Path) -> None:
         nothing = tmp_path / "ansible.cfg"

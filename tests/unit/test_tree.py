@@ -69,3 +69,15 @@ def test_each_row_of_the_threat_model_names_tests_that_there_are() -> None:
         assert named, row
         for file, test in named:
             assert f"def {test}(" in (CHECKOUT / file).read_text(encoding="utf-8"), f"{file} has no {test}"
+
+
+def test_a_tasks_name_begins_with_a_word_of_the_style() -> None:
+    style = (CHECKOUT / "docs" / "style.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"\b[A-Z][a-z]+\b", style[style.index("name begins with") : style.index("- A message")]))
+    assert {"Check", "Ensure", "Verify"} < words
+    wrong = []
+    for path in [*CHECKOUT.glob("roles/*/tasks/*.yml"), *CHECKOUT.glob("playbooks/**/*.yml")]:
+        for name in re.findall(r"(?m)^ *- name: ([^\n:]+)\n *(?=[a-z_.]+:)", path.read_text(encoding="utf-8")):
+            if name.split()[0] not in words and not name.startswith("vllm_server_"):
+                wrong.append(f"{path.relative_to(CHECKOUT)}: {name}")
+    assert wrong == []
