@@ -87,7 +87,7 @@ _FORMS = {
     # How folders of installed Python packages are named, older ones than PEP 440 too.
     "installed version": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+!-]{0,126}[A-Za-z0-9])?\Z"),
     "release of Python": re.compile(r"3\.[0-9]{1,3}\.[0-9]{1,4}\Z"),
-    "state of a unit": re.compile(r"[a-z][a-z-]{0,39}\Z"),
+    "state": re.compile(r"[a-z][a-z-]{0,39}\Z"),
     "hash": re.compile(r"[0-9a-f]{4,128}\Z"),
     "fingerprint": re.compile(r"[0-9A-F]{40}\Z"),
     "date": re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z"),

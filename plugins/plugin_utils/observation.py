@@ -185,7 +185,7 @@ NEURON_INFO: dict[str, Check] = {
     ),
     "packages": table(
         of_form("system package"),
-        having(version=or_empty(VERSION), held=forms.truth, state=of_form("state of a unit")),
+        having(version=or_empty(VERSION), held=forms.truth, state=of_form("state")),
     ),
     "dpkg_interrupted": forms.truth,
     "environments": each(
@@ -209,9 +209,9 @@ NEURON_INFO: dict[str, Check] = {
     "services": each(
         having(
             name=of_form("line of text"),
-            load_state=of_form("state of a unit"),
-            active_state=of_form("state of a unit"),
-            sub_state=of_form("state of a unit"),
+            load_state=of_form("state"),
+            active_state=of_form("state"),
+            sub_state=of_form("state"),
             enabled=forms.truth,
             main_pid=or_none(PID),
             executable_real_path=or_none(PATH),
