@@ -23,6 +23,7 @@ from ansible_collections.neuronops.vllm.plugins.module_utils import forms
 from ansible_collections.neuronops.vllm.plugins.module_utils.packages import ARGUMENTS, PackagesError, check_lock
 from ansible_collections.neuronops.vllm.plugins.module_utils.resolve import checked, resolve
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import task_environment
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.observation import said
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.turns import turn
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import on_controller, requirement
 
@@ -167,7 +168,7 @@ class ActionModule(ActionBase):
         except (LockError, PackagesError) as error:
             return {**result, "failed": True, "msg": str(error)}
         except UnreachableError as error:
-            return {**result, "unreachable": True, "msg": str(error.answer.get("msg", ""))}
+            return {**result, "unreachable": True, "msg": said(error.answer)}
 
     def _lock(self, result: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         arguments = arguments_of({"uv_requirement": requirement(), **self._task.args})
@@ -243,7 +244,7 @@ class ActionModule(ActionBase):
         if answer.get("unreachable"):
             raise UnreachableError(answer)
         if answer.get("failed"):
-            raise LockError(str(answer.get("msg")))
+            raise LockError(said(answer))
         try:
             packages = forms.lock(answer.get("lock"), f"the lock that {self._host(task_vars)} answered")
             check_lock(packages, arguments["requirements"], arguments["constraints"], arguments["excluded"])

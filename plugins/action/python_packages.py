@@ -1,7 +1,7 @@
 # Copyright (c) 2026 neuronops.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run the module beside us, and show the person watching that it lives."""
+"""Run the module beside us, show the person watching that it lives, and check what the host answers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ import shlex
 import time
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.neuronops.vllm.plugins.module_utils.forms import FormError, form
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import task_environment
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.observation import (
+    LONGEST_LINE,
+    CheckedAction,
+    printable,
+)
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import requirement
 
 LIMIT = 4 * 3600  # seconds; 3 GB at 2 Mbit/s
@@ -25,17 +30,25 @@ for second in $(seq {seconds}); do sleep 1; grep -q '"finished": *[0f]' {file} |
 display = Display()
 
 
-class ActionModule(ActionBase):
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        self._variables = task_vars or {}
+def job_file(folder: str, job: Any) -> str:
+    """Return where ansible-core keeps the state of a job, as a word of the shell; raises FormError."""
+    name = shlex.quote(form("file name", job, "the number of its job"))
+    # The shell of the host knows whose home it is.
+    start = f"~/{shlex.quote(folder[2:])}" if folder.startswith("~/") else shlex.quote(folder)
+    return f"{start}/{name}"
+
+
+class ActionModule(CheckedAction):
+    MODULE = "python_packages"
+
+    def ask(self) -> dict[str, Any]:
         refused = task_environment.refusal(task_environment.variables(self))
         if refused:
-            return {**result, "failed": True, "changed": False, "msg": refused}
+            return {"failed": True, "msg": refused}
         arguments = {"uv_requirement": requirement(), **self._task.args}
         if self._task.check_mode:
-            return {**result, **self._module("neuronops.vllm.python_packages", arguments)}
-        return {**result, **self._watched(arguments)}
+            return self._module("neuronops.vllm.python_packages", arguments)
+        return self._watched(arguments)
 
     def _module(self, name: str, arguments: dict[str, Any], asynchronous: bool = False) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(
@@ -54,11 +67,12 @@ class ActionModule(ActionBase):
             self._task.async_val = before
         if job.get("failed") or "ansible_job_id" not in job:
             return job
-        file = shlex.quote(job["results_file"])
-        status = {
-            "jid": job["ansible_job_id"],
-            "_async_dir": self.get_shell_option("async_dir", default="~/.ansible_async"),
-        }
+        folder = str(self.get_shell_option("async_dir", default="~/.ansible_async"))
+        try:
+            file = job_file(folder, job["ansible_job_id"])
+        except FormError as error:
+            return {"failed": True, "msg": f"What the host answered is not used: {error}."}
+        status = {"jid": job["ansible_job_id"], "_async_dir": folder}
         start = time.monotonic()
         while True:
             line = self._low_level_execute_command(WAIT.format(file=file, log=shlex.quote(log), seconds=SAY))["stdout"]
@@ -66,17 +80,8 @@ class ActionModule(ActionBase):
             if answer.get("finished") or answer.get("failed") or answer.get("unreachable"):
                 break
             waited = time.monotonic() - start
-            display.display(f"{host}: {waited:.0f} s, {arguments.get('name')}: {line.strip() or 'at work'}")
+            display.display(
+                f"{host}: {waited:.0f} s, {arguments.get('name')}: {printable(line.strip(), LONGEST_LINE) or 'at work'}"
+            )
         self._low_level_execute_command(f"rm -f {file}")
-        for name in (
-            "ansible_job_id",
-            "finished",
-            "started",
-            "results_file",
-            "stdout",
-            "stderr",
-            "stdout_lines",
-            "stderr_lines",
-        ):
-            answer.pop(name, None)
         return answer

@@ -15,7 +15,6 @@ import re
 import secrets
 import tempfile
 import time
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import 
     wanted_version,
 )
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import build_tools
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.observation import said
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.turns import turn
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import requirement
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.wheel_store import (
@@ -50,7 +50,6 @@ DEFAULT_BUILD_PATH = "/opt/neuronops/build"
 # The module's folder below the build path, and an absolute path that means the same to every program on the way.
 WORKPLACE = ".neuronops-build"
 BUILD_PATH = re.compile(r"(?:/[A-Za-z0-9._@%+,:= -]{1,255}){1,50}/?\Z")
-LONGEST_MESSAGE = 6000
 
 
 def inputs_hash(arguments: dict[str, Any]) -> str:
@@ -99,16 +98,6 @@ def told(answer: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
     facts = checked({name: answer[name] for name in FIELDS if name in answer}, what="its answer")
     check_wheel(facts, arguments)
     return facts
-
-
-def said(answer: dict[str, Any]) -> str:
-    """Return the message of a module that failed, as text that does nothing to the terminal or to who reads it."""
-    parts = [answer.get(name) for name in ("msg", "module_stderr") if isinstance(answer.get(name), str)]
-    text = "\n".join(str(part) for part in parts).strip() or "the module gave no reason"
-    return "".join(
-        character if character == "\n" or not unicodedata.category(character).startswith("C") else "?"
-        for character in text[:LONGEST_MESSAGE]
-    )
 
 
 def locked_commit(store: Path, arguments: dict[str, Any]) -> str:

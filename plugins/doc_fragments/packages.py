@@ -50,6 +50,9 @@ requirements:
     ATTRIBUTES = r"""
 options: {}
 attributes:
+  async:
+    description: Its answer is checked on the controller, past which C(async) would take it.
+    support: none
   check_mode:
     description: Can run in check mode, changes nothing then and predicts what would change.
   diff_mode:

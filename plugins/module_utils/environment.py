@@ -23,9 +23,6 @@ from ansible_collections.neuronops.vllm.plugins.module_utils import forms, proce
 # Where each role leaves what it knows about the environment, as its last act.
 MANIFESTS = "neuronops"
 LARGEST = 64 << 20  # bytes of a RECORD or a manifest
-# How the folders of installed packages are named.
-PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
-VERSION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+!-]*[A-Za-z0-9])?\Z")
 
 
 def normalised(name):
@@ -115,7 +112,7 @@ def observe_packages(path):
             name, dash, version = entry[: -len(".dist-info")].rpartition("-")
             if not dash:
                 continue
-            if not PACKAGE.match(name) or not VERSION.match(version):
+            if not forms.known("package name", name) or not forms.known("installed version", version):
                 damaged[shown(entry)] = "it is named as no package is"
                 continue
             name = normalised(name)
@@ -220,7 +217,7 @@ def observe_manifests(path):
     for name in sorted(glob.glob(os.path.join(glob.escape(path), MANIFESTS, "*.json"))):
         role = os.path.basename(name)[: -len(".json")]
         try:
-            manifest = manifest_of(content(name), forms.form("file name", role, "the manifest's name"))
+            manifest = manifest_of(json.loads(content(name)), forms.form("file name", role, "the manifest's name"))
         except (OSError, ValueError, RecursionError) as error:
             # Cut off while it was written, or not ours: as good as none.
             ignored.append("%s counts as none, and what it is about is done again: %s" % (shown(name), error))
@@ -230,25 +227,28 @@ def observe_manifests(path):
     return manifests, changed, ignored
 
 
-def manifest_of(text, role):
-    """Return what a role wrote about an environment, made of what was understood; raises ValueError."""
-    found = forms.mapping(json.loads(text), "the manifest of %s" % role, 100)
+def file_name(value, what):
+    """Return the path of a file that a manifest may name; raises forms.FormError."""
+    if not forms.form("line of text", value, what).startswith("/"):
+        raise forms.FormError("%s names %s, which is no path" % (what, forms.shortened(value)))
+    return str(value)
+
+
+def manifest_of(value, role):
+    """Return what a role wrote about an environment, made of what was understood; raises forms.FormError."""
+    found = forms.mapping(value, "the manifest of %s" % role, 100)
     manifest = {}
     for name, value in found.items():
         what = "%s of the manifest of %s" % (forms.form("file name", name, "a key"), role)
         if name in ("packages", "files"):
             entries = forms.mapping(value, what)
+            manifest[name] = {}
             for key, text_of_key in entries.items():
                 if name == "packages":
-                    forms.form("package name", key, what)
-                    if not isinstance(text_of_key, str) or not VERSION.match(text_of_key):
-                        raise forms.FormError("%s has %s for a version" % (what, forms.shortened(text_of_key)))
+                    key = forms.form("package name", key, what)
+                    manifest[name][key] = forms.form("installed version", text_of_key, what)
                 else:
-                    forms.form("line of text", key, what)
-                    forms.form("SHA-256", text_of_key, what)
-                    if not key.startswith("/"):
-                        raise forms.FormError("%s names %s, which is no path" % (what, forms.shortened(key)))
-            manifest[name] = entries
+                    manifest[name][file_name(key, what)] = forms.form("SHA-256", text_of_key, what)
         elif isinstance(value, list):
             manifest[name] = [forms.form("line of text", entry, what) for entry in forms.sequence(value, what, 10000)]
         elif value is None or isinstance(value, bool):

@@ -83,12 +83,25 @@ _FORMS = {
     "file name": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9+_-]|\.(?!\.)){0,199}\Z"),
     "kernel release": re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9}){0,5}[A-Za-z0-9.+~_-]{0,100}\Z"),
     "package version": re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_:^-]{0,127}\Z"),
+    "system package": re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,127}\Z"),
+    # How folders of installed Python packages are named, older ones than PEP 440 too.
+    "installed version": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+!-]{0,126}[A-Za-z0-9])?\Z"),
+    "release of Python": re.compile(r"3\.[0-9]{1,3}\.[0-9]{1,4}\Z"),
+    "state": re.compile(r"[a-z][a-z-]{0,39}\Z"),
+    "hash": re.compile(r"[0-9a-f]{4,128}\Z"),
+    "fingerprint": re.compile(r"[0-9A-F]{40}\Z"),
+    "date": re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z"),
+    "PCI address": re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]\Z"),
+    "PCI device id": re.compile(r"[0-9a-f]{4}\Z"),
+    "instance type": re.compile(r"[a-z0-9][a-z0-9-]{0,31}\.[a-z0-9-]{1,31}\Z"),
+    "instance id": re.compile(r"i-[0-9a-f]{8,17}\Z"),
     "git ref": re.compile(r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|\Z)))[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}\Z"),
     # No control characters, none that change the direction or the lines of a text.
     "line of text": re.compile(
         r"[^\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]{0,4096}\Z"
     ),
 }
+_FORMS["absolute path"] = re.compile(r"(?!.*/\.\.?(?:/|\Z))/" + _FORMS["line of text"].pattern)
 LONGEST_LOCK = 16 << 20  # characters
 
 
@@ -108,6 +121,14 @@ def form(kind, value, what=None):
         raise FormError("%s is %s, and that is no %s" % (what or "it", shortened(value), kind))
     # A subclass of str may carry more than its characters, as tagged text of ansible-core does.
     return str(value)
+
+
+def known(kind, value):
+    """Return the text where it has the form, and None where it does not: for what somebody else may set at will."""
+    try:
+        return form(kind, value)
+    except FormError:
+        return None
 
 
 def one_of(value, known, what):

@@ -15,7 +15,7 @@ import json
 import os
 import re
 
-from ansible_collections.neuronops.vllm.plugins.module_utils import neuron_ls
+from ansible_collections.neuronops.vllm.plugins.module_utils import forms, neuron_ls
 
 VENDOR = "0x1d0f"
 FAMILIES = {
@@ -49,7 +49,13 @@ def below(root, path):
 def kernel(release, root="/"):
     """Return the running kernel and the one that the next boot brings up, as far as the boot loader says it."""
     images = [os.path.basename(path)[len("vmlinuz-") :] for path in glob.glob(below(root, "boot/vmlinuz-*"))]
-    images = [image for image in images if os.path.isdir(below(root, "lib/modules/" + image)) and "rescue" not in image]
+    images = [
+        image
+        for image in images
+        if os.path.isdir(below(root, "lib/modules/" + image))
+        and "rescue" not in image
+        and forms.known("kernel release", image)
+    ]
     following, unknown = release, None
     # In a container, or after an image was removed, the running kernel is not among the installed ones.
     if release in images:
@@ -138,7 +144,7 @@ def packages(run, root="/"):
         states = parts[2].split(" ") if len(parts) == 3 else []
         if len(states) == 3:
             wish, _problem, condition = states
-            if condition not in ("not-installed", "config-files"):
+            if condition not in ("not-installed", "config-files") and _is_package(parts[0], parts[1]):
                 found[parts[0]] = {"version": parts[1], "held": wish == "hold", "state": condition}
     return found
 
@@ -149,8 +155,13 @@ def _rpm_packages(run):
     return {
         line[0]: {"version": line[1], "held": False, "state": "installed"}
         for line in parts
-        if len(line) == 2 and line[1]
+        if len(line) == 2 and line[1] and _is_package(line[0], line[1])
     }
+
+
+def _is_package(name, version):
+    """Say whether these are a package's name and version; one that is half installed may have no version."""
+    return bool(forms.known("system package", name) and (not version or forms.known("package version", version)))
 
 
 def _uses_rpm(root):
@@ -239,7 +250,7 @@ def _module_version(run, release, root):
         except OSError:
             continue
         if status == 0 and output.strip():
-            return output.strip().splitlines()[0]
+            return forms.known("package version", output.strip().splitlines()[0])
     return None
 
 
@@ -247,7 +258,7 @@ def _loaded(run, root):
     """Return the version of the module in the kernel; "unknown" where it is loaded and does not say."""
     if not os.path.isdir(below(root, "sys/module/neuron")):
         return None
-    version = read("sys/module/neuron/version", root)
+    version = forms.known("package version", read("sys/module/neuron/version", root))
     if version:
         return version
     for command in (["dmesg"], ["journalctl", "--dmesg", "--boot", "--no-pager", "--quiet", "--output=cat"]):
@@ -335,9 +346,10 @@ def _executable(pid, root):
     for line in (read("maps", folder) or "").splitlines():
         mapped = re.search(r" (/.+)/lib(?:64)?/python[\d.]+/site-packages/", line)
         if mapped:
-            return os.path.join(mapped.group(1), "bin", os.path.basename(arguments[0]))
+            # A process sets its own arguments.
+            return forms.known("absolute path", os.path.join(mapped.group(1), "bin", os.path.basename(arguments[0])))
     try:
-        return os.readlink(os.path.join(folder, "exe"))
+        return forms.known("absolute path", os.readlink(os.path.join(folder, "exe")))
     except OSError:
         return None
 
@@ -347,7 +359,7 @@ def _configuration(pid, root):
     for variable in (read("environ", below(root, "proc/{0}".format(pid))) or "").split("\0"):
         name, _separator, value = variable.partition("=")
         if name == "NEURONOPS_CONFIGURATION":
-            return value
+            return forms.known("hash", value)
     return None
 
 
@@ -363,13 +375,23 @@ def sha256(path, root="/"):
 def record(root="/"):
     """Return what role neuron_driver wrote down of its own work, or None where that is not to be understood."""
     try:
-        found = json.loads(read(RECORD, root) or "null")
+        return record_of(json.loads(read(RECORD, root) or "null"))
     except (ValueError, RecursionError):
         return None
-    packages = found.get("packages") if isinstance(found, dict) else None
-    if not isinstance(packages, list) or not all(isinstance(name, str) for name in packages):
+
+
+def record_of(value, what="the record"):
+    """Return what role neuron_driver writes down, made of what was understood; raises forms.FormError."""
+    if value is None:
         return None
-    return found
+    found = forms.fields(value, ("packages", "stack"), what)
+    return {
+        "packages": [
+            forms.form("system package", name, what + ".packages")
+            for name in forms.sequence(found["packages"], what + ".packages", 10000)
+        ],
+        "stack": forms.form("line of text", found["stack"], what + ".stack"),
+    }
 
 
 def _listed(folder):

@@ -67,6 +67,9 @@ options:
         type: int
         default: 30
 attributes:
+  async:
+    description: Its answer is checked on the controller, past which C(async) would take it.
+    support: none
   check_mode:
     description: Runs in check mode, and returns the same.
     support: full

@@ -58,6 +58,9 @@ options:
     type: int
     default: 30
 attributes:
+  async:
+    description: Its answer is checked on the controller, past which C(async) would take it.
+    support: none
   check_mode:
     description: Says what would change. The key is fetched and verified, and not installed.
     support: full
