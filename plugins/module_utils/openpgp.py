@@ -22,11 +22,21 @@ _SIGNATURE, _PUBLIC_KEY, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE, _TRUST = 2, 
 _CERTIFICATIONS, _NAME_REVOCATION = (0x10, 0x11, 0x12, 0x13), 0x30
 _BINDING, _BACK, _SUBKEY_REVOCATION = 0x18, 0x19, 0x28
 _DIRECT_KEY, _KEY_REVOCATION = 0x1F, 0x20
-_CREATED, _EXPIRES, _EXPORTABLE, _KEY_EXPIRES = 2, 3, 4, 9
-_ISSUER, _FLAGS, _EMBEDDED, _ISSUER_FINGERPRINT = 16, 27, 32, 33
-# What is read here, and preferences: gpg and Sequoia take a signature that says these must be understood.
-_UNDERSTOOD = (_CREATED, _KEY_EXPIRES, 11, _ISSUER, 21, 22, 23, 25, _FLAGS, 30, _EMBEDDED, _ISSUER_FINGERPRINT)
-_ONCE = (_CREATED, _KEY_EXPIRES, _ISSUER, _FLAGS, _EMBEDDED, _ISSUER_FINGERPRINT)
+_CREATED, _KEY_EXPIRES, _ISSUER, _NOTATION = 2, 9, 16, 20
+_FLAGS, _REASON, _EMBEDDED, _ISSUER_FINGERPRINT = 27, 29, 32, 33
+# What a key may say in its signatures, and its shortest and longest form: Sequoia passes over a signature with a part
+# in another form, where gpg goes by it. What is in the first list may be marked as what must be understood.
+_UNDERSTOOD = {_CREATED: (4, 4), _KEY_EXPIRES: (4, 4), _ISSUER: (8, 8), _ISSUER_FINGERPRINT: (21, 21), _FLAGS: (1, 9)}
+_UNDERSTOOD.update({11: (0, 99), 21: (0, 99), 22: (0, 99), 23: (0, 9), 25: (1, 1), 30: (0, 9), _EMBEDDED: (6, 1 << 16)})
+_OPTIONAL = {
+    7: (1, 1),
+    12: (22, 22),
+    _NOTATION: (8, 1 << 16),
+    24: (0, 999),
+    26: (0, 999),
+    _REASON: (1, 999),
+    34: (0, 99),
+}
 _MAY_SIGN = 0x02
 _RSA, _RSA_SIGN, _EDDSA = 1, 3, 22
 _ED25519 = binascii.unhexlify("2b06010401da470f01")
@@ -233,10 +243,13 @@ def _signature(body, key, what, subkey=None):
         return None
     said = {}
     for kind, must, content in parts:
-        if kind in (_EXPIRES, _EXPORTABLE) or (must and kind not in _UNDERSTOOD):
-            raise OpenPGPError("the key has signed under a condition that is not known here")
-        if kind in _ONCE and (kind in said or (kind in (_CREATED, _KEY_EXPIRES) and len(content) != 4)):
-            raise OpenPGPError("the key has signed something twice, or a date in a form that is none")
+        shortest, longest = _UNDERSTOOD.get(kind) or (not must and _OPTIONAL.get(kind)) or (1, 0)
+        if kind == _NOTATION and len(content) >= 8:
+            shortest = longest = 8 + sum(struct.unpack(">HH", content[4:8]))
+        if not shortest <= len(content) <= longest or (kind == _EMBEDDED and body[1] != _BINDING):
+            raise OpenPGPError("the key has signed under a condition or in a form that is not known here")
+        if kind in said and kind != _NOTATION:
+            raise OpenPGPError("the key has signed something twice")
         said[kind] = content
     signed = int.from_bytes(said.get(_CREATED, b""), "big")
     if signed < key["created"]:
