@@ -28,15 +28,8 @@ _FLAGS, _REASON, _EMBEDDED, _ISSUER_FINGERPRINT = 27, 29, 32, 33
 # in another form, where gpg goes by it. What is in the first list may be marked as what must be understood.
 _UNDERSTOOD = {_CREATED: (4, 4), _KEY_EXPIRES: (4, 4), _ISSUER: (8, 8), _ISSUER_FINGERPRINT: (21, 21), _FLAGS: (1, 9)}
 _UNDERSTOOD.update({11: (0, 99), 21: (0, 99), 22: (0, 99), 23: (0, 9), 25: (1, 1), 30: (0, 9), _EMBEDDED: (6, 1 << 16)})
-_OPTIONAL = {
-    7: (1, 1),
-    12: (22, 22),
-    _NOTATION: (8, 1 << 16),
-    24: (0, 999),
-    26: (0, 999),
-    _REASON: (1, 999),
-    34: (0, 99),
-}
+_OPTIONAL = {7: (1, 1), 12: (22, 22), 24: (0, 999), 26: (0, 999), 34: (0, 99)}
+_OPTIONAL.update({_NOTATION: (8, 1 << 16), _REASON: (1, 999)})
 _MAY_SIGN = 0x02
 _RSA, _RSA_SIGN, _EDDSA = 1, 3, 22
 _ED25519 = binascii.unhexlify("2b06010401da470f01")

@@ -53,7 +53,8 @@ FORMS = ["old 1", "old 2", "old 4", "new 1", "new 2", "new 5", "partial", "endle
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, cwd=FOLDER)
+    words = [str(word) for word in command]
+    return subprocess.run(words, capture_output=True, text=True, errors="replace", check=False, cwd=FOLDER)
 
 
 def file(name: str, content: bytes) -> Path:

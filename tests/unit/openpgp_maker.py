@@ -82,8 +82,10 @@ class Key:
         digest = hashlib.new(name, what + trailer + b"\x04\xff" + len(trailer).to_bytes(4, "big")).digest()
         content = bytes.fromhex(prefix) + digest
         padded = b"\0\1" + b"\xff" * (256 - 3 - len(content)) + b"\0" + content
-        power = pow(65537, -1, (self.p - 1) * (self.q - 1))
-        signed = pow(int.from_bytes(padded, "big"), power, self.p * self.q)
+        value, (p, q) = int.from_bytes(padded, "big"), (self.p, self.q)
+        # By each prime alone, as all do it: it takes a quarter of the time.
+        by_p, by_q = (pow(value, pow(65537, -1, prime - 1), prime) for prime in (p, q))
+        signed = by_q + q * ((by_p - by_q) * pow(q, -1, p) % p)
         return trailer + len(issued).to_bytes(2, "big") + issued + digest[:2] + number(signed)
 
     def signature(
