@@ -22,6 +22,7 @@ _SIGNATURE, _PUBLIC_KEY, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE, _TRUST = 2, 
 _CERTIFICATIONS, _NAME_REVOCATION = (0x10, 0x11, 0x12, 0x13), 0x30
 _BINDING, _BACK, _SUBKEY_REVOCATION = 0x18, 0x19, 0x28
 _DIRECT_KEY, _KEY_REVOCATION = 0x1F, 0x20
+_REVOCATIONS = (_KEY_REVOCATION, _SUBKEY_REVOCATION, _NAME_REVOCATION)
 _CREATED, _KEY_EXPIRES, _ISSUER, _NOTATION = 2, 9, 16, 20
 _FLAGS, _REASON, _EMBEDDED, _ISSUER_FINGERPRINT = 27, 29, 32, 33
 # What a key may say in its signatures, and its shortest and longest form: Sequoia passes over a signature with a part
@@ -34,8 +35,9 @@ _MAY_SIGN = 0x02
 _RSA, _RSA_SIGN, _EDDSA = 1, 3, 22
 _ED25519 = binascii.unhexlify("2b06010401da470f01")
 # The hashes of signatures, each with what stands before it in a signature of RSA.
+_SHA1 = 2
 _HASHES = {
-    2: ("sha1", "3021300906052b0e03021a05000414"),
+    _SHA1: ("sha1", "3021300906052b0e03021a05000414"),
     8: ("sha256", "3031300d060960864801650304020105000420"),
     9: ("sha384", "3041300d060960864801650304020205000430"),
     10: ("sha512", "3051300d060960864801650304020305000440"),
@@ -135,33 +137,39 @@ def _understood(key, parts):
     """Return what public_keys() tells of a key, by what it signed itself."""
     # A revocation counts wherever it stands; some programs append it.
     everything = [signature for signatures in parts.values() for signature in signatures]
-    own = _own(everything, key, key["hashed"], (_DIRECT_KEY, _KEY_REVOCATION))
-    direct = _newest([one for one in own if one["kind"] == _DIRECT_KEY])
-    names, subkeys, lifetimes = [], [], set()
-    written = {_USER_ID: _written(_PUBLIC_KEY, key["body"], own), _PUBLIC_SUBKEY: b""}
+    found = {(_PUBLIC_KEY, key["body"]): _own(everything, key, key["hashed"], (_DIRECT_KEY, _KEY_REVOCATION))}
     for (tag, body), signatures in parts.items():
         if tag == _USER_ID and len(body) <= _LONGEST_NAME:
             name = key["hashed"] + b"\xb4" + struct.pack(">I", len(body)) + body
-            found = _own(signatures, key, name, _CERTIFICATIONS + (_NAME_REVOCATION,))
-            if not found or any(one["kind"] == _NAME_REVOCATION for one in _newest(found)):
-                continue
-            found = [one for one in found if one["kind"] != _NAME_REVOCATION]
-            names.append(body.decode("utf-8", "replace"))
-            lifetimes.update(one["lifetime"] or 0 for one in _newest(found))
+            found[tag, body] = _own(signatures, key, name, _CERTIFICATIONS + (_NAME_REVOCATION,))
         elif tag == _PUBLIC_SUBKEY:
-            found = _bound(signatures, key, body)
-            if not found:
-                continue
+            what = key["hashed"] + _hashed(body)
+            found[tag, body] = _own(signatures, key, what, (_BINDING, _SUBKEY_REVOCATION), body)
+    # Sequoia passes over what is signed with SHA-1, and gpg does not: it counts where the key has nothing else.
+    if any(one["modern"] for signatures in found.values() for one in signatures if one["kind"] not in _REVOCATIONS):
+        found = {
+            part: [one for one in signatures if one["modern"] or one["kind"] in _REVOCATIONS]
+            for part, signatures in found.items()
+        }
+    own = found.pop((_PUBLIC_KEY, key["body"]))
+    direct = _newest([one for one in own if one["kind"] == _DIRECT_KEY])
+    names, subkeys, lifetimes = [], [], set()
+    written = {_USER_ID: _written(_PUBLIC_KEY, key["body"], own), _PUBLIC_SUBKEY: b""}
+    for (tag, body), signatures in found.items():
+        newest = _newest(signatures)
+        if tag == _USER_ID and newest and not any(one["kind"] == _NAME_REVOCATION for one in newest):
+            names.append(body.decode("utf-8", "replace"))
+            lifetimes.update(one["lifetime"] or 0 for one in newest)
+            written[tag] += _written(tag, body, [one for one in signatures if one["kind"] != _NAME_REVOCATION])
+        newest = _newest([one for one in signatures if one["kind"] == _BINDING])
+        if newest and all(one["may_sign"] for one in newest):
             subkeys.append(_key(body)["fingerprint"])
-        else:
-            continue
-        written[tag] += _written(tag, body, found)
+            written[tag] += _written(tag, body, signatures)
     if not names:
         raise OpenPGPError("it has no name that the key itself signed")
-    said = {one["lifetime"] for one in direct if one["lifetime"] is not None}
-    if said != {0} and len(said) == 1:
-        lifetimes = said  # one on the key itself comes before those on its names
-    elif len(lifetimes | said) > 1:
+    # gpg asks the newest signature on the key itself first, Sequoia those on its names; each takes another name first.
+    lifetimes.update(one["lifetime"] for one in direct if one["lifetime"] is not None)
+    if len(lifetimes) > 1:
         raise OpenPGPError("it says different things of when it ends, which others may read in another way")
     lifetime = lifetimes.pop()
     if key["created"] + lifetime > 0xFFFFFFFF:
@@ -175,14 +183,6 @@ def _understood(key, parts):
         "subkeys": subkeys,
         "packets": written[_USER_ID] + written[_PUBLIC_SUBKEY],
     }
-
-
-def _bound(signatures, key, body):
-    """Return the signatures that bind a subkey which may sign to the key, or none."""
-    what = key["hashed"] + _hashed(body)
-    found = _own(signatures, key, what, (_BINDING, _SUBKEY_REVOCATION), body)
-    bindings = [one for one in found if one["kind"] == _BINDING]
-    return found if bindings and all(one["may_sign"] for one in _newest(bindings)) else []
 
 
 def _newest(signatures):
@@ -265,6 +265,7 @@ def _signature(body, key, what, subkey=None):
         "signed": signed,
         "lifetime": None if lifetime is None else int.from_bytes(lifetime, "big"),
         "may_sign": may_sign,
+        "modern": body[3] != _SHA1,
         "body": trailer + struct.pack(">H", len(kept)) + kept + start + numbers,
     }
 

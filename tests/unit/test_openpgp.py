@@ -166,6 +166,7 @@ def named(said: bytes) -> bytes:
         (named(dated() + part(0x80 | 99, b"")), "under a condition or in a form that is not known"),
         (named(dated() + part(0x80 | 20, b"notation")), "under a condition or in a form that is not known"),
         (named(dated(lifetime=0xFFFFFFFF)), "after the last second that gpg can count"),
+        (WHOLE + OURS.signature(0x1F, OURS.hashed, dated(lifetime=5)), "it says different things of when it ends"),
         (WHOLE + OURS.named(b"too", dated(lifetime=5)), "it says different things of when it ends"),
         (named(dated() + part(9, b"\0\0\0\5")) + OURS.signature(0x13, OURS.of_name(b"me")), "different things"),
         (
@@ -270,9 +271,18 @@ def test_the_newest_of_the_keys_own_signatures_says_when_it_ends() -> None:
     assert key["expires"] == CREATED + 200
     # Sequoia takes a signature of the time before the renewal only where the key's own of that time is there.
     assert old.split(OURS.id)[1] in key["packets"] and key["packets"].count(new.split(OURS.id)[1]) == 1
-    direct = OURS.signature(0x1F, OURS.hashed, dated(CREATED, 400))
-    assert read(OURS.packet + direct + name + new)["expires"] == CREATED + 400
+    direct = OURS.signature(0x1F, OURS.hashed, dated(CREATED, 200))
+    assert read(OURS.packet + direct + name + new)["expires"] == CREATED + 200
     assert read(OURS.packet + OURS.signature(0x1F, OURS.hashed) + name + new)["expires"] == CREATED + 200
+
+
+def test_what_is_signed_with_sha1_counts_where_there_is_nothing_else() -> None:
+    name, what = packet(USER_ID, b"me"), OURS.of_name(b"me")
+    old = OURS.signature(0x13, what, dated(CREATED + 1, 100), method=2)
+    assert read(OURS.packet + name + old)["expires"] == CREATED + 100
+    for beside in (old, OURS.signature(0x1F, OURS.hashed, dated(CREATED, 400), method=2)):
+        assert read(WHOLE + beside) == read(WHOLE)
+    assert read(WHOLE + OURS.signature(0x20, OURS.hashed, method=2))["revoked"]
 
 
 def test_what_a_file_says_of_one_key_in_two_places_is_taken_together() -> None:
