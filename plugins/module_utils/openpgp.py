@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Read OpenPGP public keys (RFC 4880): whose they are and until when they hold.
 
-A fresh host has gpgv for apt but often no gpg, so looking at a key must not need one. Nothing here judges a signature:
-apt and dnf do that, with the key whose fingerprint was compared here. So that they cannot find another key in the same
-bytes, only what is listed here is read: the packets of a transferable public key, in their order and whole to the last
-byte. Anything else refuses all of it.
+A fresh host has gpgv for apt but often no gpg, so looking at a key must not need one. Another program reads the bytes
+that are installed, and it may find more in them than this reader. So what is handed on is not what was read: it is
+written anew, of the key, the names and signing subkeys that it signed, and its signatures on them, each of which was
+verified here. Whatever anybody can put beside a key (signatures of others, names, subkeys) is left out; what is no part
+of a public key, and what the key signed itself and this reader does not know, refuses all of it.
 """
 
 from __future__ import annotations
@@ -15,15 +16,34 @@ import base64
 import binascii
 import hashlib
 import struct
+import time
 
-_PUBLIC_KEY, _SIGNATURE, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE = 6, 2, 13, 14, 17
-# How many numbers (MPIs) a key and a signature of each algorithm have; those on curves name the curve first.
-_KEY_NUMBERS = {1: 2, 2: 2, 3: 2, 16: 3, 17: 4}
-_CURVES = {18: 1, 19: 1, 22: 1}
-_SIGNATURE_NUMBERS = {1: 1, 3: 1, 17: 2, 19: 2, 22: 2}
-_ECDH = 18
-_CERTIFICATIONS, _DIRECT_KEY, _KEY_REVOCATION = (0x10, 0x11, 0x12, 0x13), 0x1F, 0x20
-_CREATED, _KEY_EXPIRES, _ISSUER, _ISSUER_FINGERPRINT = 2, 9, 16, 33
+_SIGNATURE, _PUBLIC_KEY, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE, _TRUST = 2, 6, 13, 14, 17, 12
+_CERTIFICATIONS, _NAME_REVOCATION = (0x10, 0x11, 0x12, 0x13), 0x30
+_BINDING, _BACK, _SUBKEY_REVOCATION = 0x18, 0x19, 0x28
+_DIRECT_KEY, _KEY_REVOCATION = 0x1F, 0x20
+_REVOCATIONS = (_KEY_REVOCATION, _SUBKEY_REVOCATION, _NAME_REVOCATION)
+_CREATED, _KEY_EXPIRES, _ISSUER, _NOTATION = 2, 9, 16, 20
+_FLAGS, _REASON, _EMBEDDED, _ISSUER_FINGERPRINT = 27, 29, 32, 33
+# What a key may say in its signatures, and its shortest and longest form: Sequoia passes over a signature with a part
+# in another form, where gpg goes by it. What is in the first list may be marked as what must be understood.
+_UNDERSTOOD = {_CREATED: (4, 4), _KEY_EXPIRES: (4, 4), _ISSUER: (8, 8), _ISSUER_FINGERPRINT: (21, 21), _FLAGS: (1, 9)}
+_UNDERSTOOD.update({11: (0, 99), 21: (0, 99), 22: (0, 99), 23: (0, 9), 25: (1, 1), 30: (0, 9), _EMBEDDED: (6, 1 << 16)})
+_OPTIONAL = {7: (1, 1), 12: (22, 22), 24: (0, 999), 26: (0, 999), 34: (0, 99)}
+_OPTIONAL.update({_NOTATION: (8, 1 << 16), _REASON: (1, 999)})
+_MAY_SIGN = 0x02
+_RSA, _RSA_SIGN, _EDDSA = 1, 3, 22
+_ED25519 = binascii.unhexlify("2b06010401da470f01")
+# The hashes of signatures, each with what stands before it in a signature of RSA.
+_SHA1 = 2
+_HASHES = {
+    _SHA1: ("sha1", "3021300906052b0e03021a05000414"),
+    8: ("sha256", "3031300d060960864801650304020105000420"),
+    9: ("sha384", "3041300d060960864801650304020205000430"),
+    10: ("sha512", "3051300d060960864801650304020305000440"),
+    11: ("sha224", "302d300d06096086480165030402040500041c"),
+}
+_LONGEST_NAME, _LONGEST_NUMBER = 2048, 16384  # bytes, bits; gpg reads no longer ones
 
 
 class OpenPGPError(ValueError):
@@ -33,7 +53,7 @@ class OpenPGPError(ValueError):
 def dearmor(data):
     """Return the binary packets of a key that may be ASCII-armoured."""
     begin, end = b"-----BEGIN PGP PUBLIC KEY BLOCK-----", b"-----END PGP PUBLIC KEY BLOCK-----"
-    if b"-----BEGIN" not in data:
+    if b"-----BEGIN" not in data or data[:1] >= b"\x80":
         return data
     packets, rest = b"", data.replace(b"\r\n", b"\n").strip()
     while rest:
@@ -77,185 +97,352 @@ def public_keys(data):
     """Return the public keys in a keyring or key file, armoured or not.
 
     Each is a dict: fingerprint (upper case, no spaces), created and expires (seconds since 1970; expires is None when
-    the key has no end), revoked, user_ids, packets (the bytes of this key alone, binary).
-    Raises OpenPGPError when there is none.
+    the key has no end), revoked, user_ids, subkeys (fingerprints), packets (this key alone, binary, written anew).
+    What a file says of one key in several places is taken together.
+    Raises OpenPGPError when there is none, or anything that no public key has.
     """
-    keys = []
-    for tag, body, raw in _packets(dearmor(data)):
+    keys, parts, signatures = {}, {}, []
+    for tag, body, _whole in _packets(dearmor(data)):
         if tag == _PUBLIC_KEY:
-            keys.append(_key(body))
-            keys[-1]["_of"] = None
+            parts = keys.setdefault(body, {})
         elif not keys:
             raise OpenPGPError("it does not start with a public key")
-        key = keys[-1]
-        key["packets"] += raw
-        if tag == _SIGNATURE:
-            _check_signature(body)
-            if key["_of"] != "subkey":
-                _apply_signature(key, body)
-        elif tag == _PUBLIC_SUBKEY:
-            _check_key(body)
-            key["_of"] = "subkey"
-        elif tag in (_USER_ID, _USER_ATTRIBUTE):
-            if key["_of"] == "subkey":
-                raise OpenPGPError("it names a user behind a subkey, where there can be none")
-            key["_of"] = "user"
-            if tag == _USER_ID:
-                key["user_ids"].append(body.decode("utf-8", "replace"))
-        elif tag != _PUBLIC_KEY:
+        if tag in (_PUBLIC_KEY, _USER_ID, _USER_ATTRIBUTE, _PUBLIC_SUBKEY):
+            signatures = parts.setdefault((tag, body), [])
+        elif tag == _SIGNATURE:
+            signatures.append(body)
+        else:
             raise OpenPGPError("it holds a packet of the kind {0}, which no public key has".format(tag))
     if not keys:
         raise OpenPGPError("there is no public key in it")
-    for key in keys:
-        expiries = [expires for _signed, expires in (key["_direct"], key["_certified"]) if expires]
-        key["expires"] = expiries[0] if expiries else None
-        del key["_of"], key["_direct"], key["_certified"]
-    return keys
+    return [_understood(_key(body), parts) for body, parts in keys.items()]
 
 
-def _check_key(body):
-    """Refuse a key that is not of version 4, of a known algorithm, and whole to its last byte."""
-    if len(body) < 6 or body[0:1] != b"\x04":
-        raise OpenPGPError("only keys of version 4 can be read")
-    algorithm, position = body[5], 6
-    if algorithm in _CURVES:
-        if len(body) < 8 or not 0 < body[6] < 0xFF:
-            raise OpenPGPError("the key is damaged: it names no curve")
-        position += 1 + body[6]
-    elif algorithm not in _KEY_NUMBERS:
-        raise OpenPGPError("the key is of the algorithm {0}, which is not known here".format(algorithm))
-    position = _skip_numbers(body, position, _KEY_NUMBERS.get(algorithm, 1))
-    if algorithm == _ECDH and position < len(body):
-        position += 1 + body[position]
-    if position != len(body):
-        raise OpenPGPError("the key is damaged: it does not end where its numbers do")
+def without(data, fingerprint):
+    """Return the packets of a keyring of others without one key, each of the rest as it was; None where it has no such.
+
+    Such a keyring may hold what is not read here, such as the trust that gpg notes beside each packet.
+    """
+    packets, kept, ours = dearmor(data), b"", False
+    for tag, body, whole in _packets(packets):
+        if tag == _PUBLIC_KEY:
+            ours = hashlib.sha1(_hashed(body)).hexdigest().upper() == fingerprint  # noqa: S324 - as in _key()
+        elif tag not in (_SIGNATURE, _USER_ID, _USER_ATTRIBUTE, _PUBLIC_SUBKEY, _TRUST):
+            ours = False
+        kept += b"" if ours else whole
+    return None if kept == packets else kept
 
 
-def _check_signature(body):
-    """Refuse a signature of version 4 that is not whole to its last byte, and every other version."""
-    if len(body) < 6 or body[0:1] != b"\x04":
-        raise OpenPGPError("only signatures of version 4 can be read")
-    position = 4
-    for _part in ("hashed", "unhashed"):
-        if position + 2 > len(body):
-            raise OpenPGPError("a signature is cut off")
-        length = struct.unpack(">H", body[position : position + 2])[0]
-        _subpackets(body[position + 2 : position + 2 + length])
-        position += 2 + length
-    if body[2] not in _SIGNATURE_NUMBERS:
-        raise OpenPGPError("a signature is of the algorithm {0}, which is not known here".format(body[2]))
-    if _skip_numbers(body, position + 2, _SIGNATURE_NUMBERS[body[2]]) != len(body):
-        raise OpenPGPError("a signature does not end where its numbers do")
-
-
-def _skip_numbers(body, position, count):
-    """Return where the numbers end that begin at a position: each is its length in bits and its bytes."""
-    for _number in range(count):
-        if position + 2 > len(body):
-            raise OpenPGPError("the key is damaged: a number is missing")
-        position += 2 + (struct.unpack(">H", body[position : position + 2])[0] + 7) // 8
-    return position
-
-
-def _key(body):
-    _check_key(body)
-    fingerprint = hashlib.sha1(b"\x99" + struct.pack(">H", len(body)) + body)  # noqa: S324 - RFC 4880 defines it so
+def _understood(key, parts):
+    """Return what public_keys() tells of a key, by what it signed itself."""
+    # A revocation counts wherever it stands; some programs append it.
+    everything = [signature for signatures in parts.values() for signature in signatures]
+    found = {(_PUBLIC_KEY, key["body"]): _own(everything, key, key["hashed"], (_DIRECT_KEY, _KEY_REVOCATION))}
+    for (tag, body), signatures in parts.items():
+        if tag == _USER_ID and len(body) <= _LONGEST_NAME:
+            name = key["hashed"] + b"\xb4" + struct.pack(">I", len(body)) + body
+            found[tag, body] = _own(signatures, key, name, _CERTIFICATIONS + (_NAME_REVOCATION,))
+        elif tag == _PUBLIC_SUBKEY:
+            what = key["hashed"] + _hashed(body)
+            found[tag, body] = _own(signatures, key, what, (_BINDING, _SUBKEY_REVOCATION), body)
+    # Sequoia passes over what is signed with SHA-1, and gpg does not: it counts where the key has nothing else.
+    if any(one["modern"] for signatures in found.values() for one in signatures if one["kind"] not in _REVOCATIONS):
+        found = {
+            part: [one for one in signatures if one["modern"] or one["kind"] in _REVOCATIONS]
+            for part, signatures in found.items()
+        }
+    own = found.pop((_PUBLIC_KEY, key["body"]))
+    direct = _newest([one for one in own if one["kind"] == _DIRECT_KEY])
+    names, subkeys, lifetimes = [], [], set()
+    written = {_USER_ID: _written(_PUBLIC_KEY, key["body"], own), _PUBLIC_SUBKEY: b""}
+    for (tag, body), signatures in found.items():
+        newest = _newest(signatures)
+        if tag == _USER_ID and newest and not any(one["kind"] == _NAME_REVOCATION for one in newest):
+            names.append(body.decode("utf-8", "replace"))
+            lifetimes.update(one["lifetime"] or 0 for one in newest)
+            written[tag] += _written(tag, body, [one for one in signatures if one["kind"] != _NAME_REVOCATION])
+        newest = _newest([one for one in signatures if one["kind"] == _BINDING])
+        if newest and all(one["may_sign"] for one in newest):
+            subkeys.append(_key(body)["fingerprint"])
+            written[tag] += _written(tag, body, signatures)
+    if not names:
+        raise OpenPGPError("it has no name that the key itself signed")
+    # gpg asks the newest signature on the key itself first, Sequoia those on its names; each takes another name first.
+    lifetimes.update(one["lifetime"] for one in direct if one["lifetime"] is not None)
+    if len(lifetimes) > 1:
+        raise OpenPGPError("it says different things of when it ends, which others may read in another way")
+    lifetime = lifetimes.pop()
+    if key["created"] + lifetime > 0xFFFFFFFF:
+        raise OpenPGPError("it ends after the last second that gpg can count")
     return {
-        "fingerprint": fingerprint.hexdigest().upper(),
-        "created": struct.unpack(">I", body[1:5])[0],
-        "expires": None,
-        "revoked": False,
-        "user_ids": [],
-        "packets": b"",
-        # When the newest signature of each kind was made, and the end that it gives. One on the key itself comes first.
-        "_direct": (-1, None),
-        "_certified": (-1, None),
+        "fingerprint": key["fingerprint"],
+        "created": key["created"],
+        "expires": key["created"] + lifetime if lifetime else None,
+        "revoked": any(one["kind"] == _KEY_REVOCATION for one in own),
+        "user_ids": names,
+        "subkeys": subkeys,
+        "packets": written[_USER_ID] + written[_PUBLIC_SUBKEY],
     }
 
 
-def _apply_signature(key, body):
-    """Take expiry and revocation from a signature that the key made on itself; the newest one counts."""
-    if body[1] not in _CERTIFICATIONS + (_DIRECT_KEY, _KEY_REVOCATION):
-        return
-    hashed_end = 6 + struct.unpack(">H", body[4:6])[0]
-    hashed = _subpackets(body[6:hashed_end])
-    unhashed_length = struct.unpack(">H", body[hashed_end : hashed_end + 2])[0]
-    unhashed = _subpackets(body[hashed_end + 2 : hashed_end + 2 + unhashed_length])
-    if binascii.unhexlify(key["fingerprint"][-16:]) not in (
-        subpackets.get(kind, b"")[-8:] for subpackets in (hashed, unhashed) for kind in (_ISSUER, _ISSUER_FINGERPRINT)
-    ):
-        return
-    if body[1] == _KEY_REVOCATION:
-        key["revoked"] = True
-        return
-    kind = "_direct" if body[1] == _DIRECT_KEY else "_certified"
-    signed, lifetime = (int.from_bytes(hashed.get(kind_of, b""), "big") for kind_of in (_CREATED, _KEY_EXPIRES))
-    if signed >= key[kind][0]:
-        key[kind] = (signed, key["created"] + lifetime if lifetime else None)
+def _newest(signatures):
+    """Return the newest signatures: several of one second are all of them, as nobody can tell which is meant."""
+    latest = max([one["signed"] for one in signatures] or [0])
+    return [one for one in signatures if one["signed"] == latest]
+
+
+def _written(tag, body, signatures):
+    return _packet(tag, body) + b"".join(_packet(_SIGNATURE, one["body"]) for one in signatures)
+
+
+def _packet(tag, body):
+    """Return a packet as gpg writes it: of the older format, with the shortest length."""
+    size = 0 if len(body) < 1 << 8 else 1 if len(body) < 1 << 16 else 2
+    return bytes([0x80 | tag << 2 | size]) + len(body).to_bytes(1 << size, "big") + body
+
+
+def _own(bodies, key, what, kinds, subkey=None):
+    """Return what each of a key's own signatures of these kinds on `what` says, verified and written anew."""
+    own = []
+    for body in bodies:
+        if len(body) < 6 or body[0] not in (3, 4):
+            raise OpenPGPError("only signatures of version 4 can be read")
+        if body[0] == 3:
+            if body[7:15] == key["id"]:
+                raise OpenPGPError("the key has signed in the form of version 3, which is not read here")
+            continue
+        if body[1] not in kinds:
+            continue
+        one = _signature(body, key, what, subkey)
+        if one and one["body"] not in [other["body"] for other in own]:
+            own.append(one)
+    return own
+
+
+def _signature(body, key, what, subkey=None):
+    """Return what a signature says, written anew; None where the key did not make it or it is not on `what`."""
+    reader = _Reader(body[4:], "a signature")
+    hashed, unhashed = reader.take(reader.number(2)), reader.take(reader.number(2))
+    start, numbers = reader.take(2), reader.take(len(reader.data) - reader.position)
+    parts, unsigned = _subpackets(hashed), _subpackets(unhashed)
+    makers = [content for kind, _must, content in parts + unsigned if kind in (_ISSUER, _ISSUER_FINGERPRINT)]
+    if not makers or any(maker[-8:] != key["id"] for maker in makers):
+        return None
+    if body[2] != key["algorithm"] or body[3] not in _HASHES:
+        raise OpenPGPError("the key has signed with an algorithm or a hash that is not known here")
+    trailer = body[: 6 + len(hashed)]
+    digest = hashlib.new(_HASHES[body[3]][0], what + trailer + b"\x04\xff" + struct.pack(">I", len(trailer))).digest()
+    if digest[:2] != start or not _verified(key, numbers, body[3], digest):
+        return None
+    said = {}
+    for kind, must, content in parts:
+        shortest, longest = _UNDERSTOOD.get(kind) or (not must and _OPTIONAL.get(kind)) or (1, 0)
+        if kind == _NOTATION and len(content) >= 8:
+            shortest = longest = 8 + sum(struct.unpack(">HH", content[4:8]))
+        if not shortest <= len(content) <= longest or (kind == _EMBEDDED and body[1] != _BINDING):
+            raise OpenPGPError("the key has signed under a condition or in a form that is not known here")
+        if kind in said and kind != _NOTATION:
+            raise OpenPGPError("the key has signed something twice")
+        said[kind] = content
+    signed = int.from_bytes(said.get(_CREATED, b""), "big")
+    if signed < key["created"]:
+        raise OpenPGPError("the key has signed without a date, or before it was made")
+    if signed > time.time():
+        raise OpenPGPError("the key has signed in the future; is the clock of this host right?")
+    # Nobody signed these: only who signed is of use, and for a subkey its own signature.
+    kept = bytes([9, _ISSUER]) + key["id"]
+    may_sign = bool(int.from_bytes(said.get(_FLAGS, b"")[:1], "big") & _MAY_SIGN)
+    if subkey and body[1] == _BINDING and may_sign:
+        back = [content for kind, _must, content in parts + unsigned if kind == _EMBEDDED]
+        signs = _own(back, _key(subkey), what, (_BACK,)) if len(back) == 1 else []
+        if not signs:
+            return None
+        if _EMBEDDED not in said:
+            kept += _subpacket(_EMBEDDED, signs[0]["body"])
+    lifetime = said.get(_KEY_EXPIRES)
+    return {
+        "kind": body[1],
+        "signed": signed,
+        "lifetime": None if lifetime is None else int.from_bytes(lifetime, "big"),
+        "may_sign": may_sign,
+        "modern": body[3] != _SHA1,
+        "body": trailer + struct.pack(">H", len(kept)) + kept + start + numbers,
+    }
+
+
+def _key(body):
+    """Return what is known of a key whose body is whole to its last byte."""
+    reader = _Reader(body, "a key")
+    if reader.number(1) != 4:
+        raise OpenPGPError("only keys of version 4 can be read")
+    created, algorithm = reader.number(4), reader.number(1)
+    if algorithm in (_RSA, _RSA_SIGN):
+        material = [reader.mpi(), reader.mpi()]
+    elif algorithm == _EDDSA:
+        if reader.take(reader.number(1)) != _ED25519:
+            raise OpenPGPError("the key is on a curve that is not known here")
+        material = [reader.mpi()]
+    else:
+        raise OpenPGPError("the key is of the algorithm {0}: only RSA and Ed25519 are known here".format(algorithm))
+    reader.finish()
+    fingerprint = hashlib.sha1(_hashed(body)).digest()  # noqa: S324 - RFC 4880 defines it so
+    return {
+        "body": body,
+        "hashed": _hashed(body),
+        "fingerprint": binascii.hexlify(fingerprint).decode().upper(),
+        "id": fingerprint[-8:],
+        "created": created,
+        "algorithm": algorithm,
+        "material": material,
+    }
+
+
+def _hashed(body):
+    """Return a key as it is hashed."""
+    if len(body) > 0xFFFF:
+        raise OpenPGPError("it holds a key that is too long")
+    return b"\x99" + struct.pack(">H", len(body)) + body
+
+
+def _verified(key, numbers, name, digest):
+    """Say whether a key made a signature with this digest."""
+    reader = _Reader(numbers, "a signature")
+    values = [reader.mpi() for _number in range(2 if key["algorithm"] == _EDDSA else 1)]
+    reader.finish()
+    return _eddsa(key["material"][0], values, digest) if len(values) == 2 else _rsa(key, values[0], name, digest)
+
+
+def _rsa(key, number, name, digest):
+    """Verify a signature of PKCS #1, version 1.5 (RFC 8017)."""
+    modulus, exponent = key["material"]
+    content = binascii.unhexlify(_HASHES[name][1]) + digest
+    if modulus.bit_length() < 1024 or not 2 < exponent < 1 << 64 or number >= modulus:
+        return False
+    padding = b"\xff" * ((modulus.bit_length() + 7) // 8 - len(content) - 3)
+    return pow(number, exponent, modulus) == int.from_bytes(b"\x00\x01" + padding + b"\x00" + content, "big")
+
+
+def _eddsa(public, numbers, digest):
+    """Verify a signature of Ed25519 (RFC 8032)."""
+    prime, order = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+    d = -121665 * pow(121666, prime - 2, prime) % prime
+    # 0x40 says that the point follows as RFC 8032 writes it.
+    if public >> 256 != 0x40 or max(numbers).bit_length() > 256:
+        return False
+    public = (public & ((1 << 256) - 1)).to_bytes(32, "big")
+    r, s = (number.to_bytes(32, "big") for number in numbers)
+
+    def point(encoded):
+        y, sign = int.from_bytes(encoded, "little") & ((1 << 255) - 1), encoded[31] >> 7
+        if y >= prime:
+            return None
+        square = (y * y - 1) * pow(d * y * y + 1, prime - 2, prime) % prime
+        x = pow(square, (prime + 3) // 8, prime)
+        if (x * x - square) % prime:
+            x = x * pow(2, (prime - 1) // 4, prime) % prime
+        if (x * x - square) % prime or (not x and sign):
+            return None
+        return (prime - x if x & 1 != sign else x), y, 1
+
+    def add(one, other):
+        # Projective coordinates, of the twisted Edwards curve with a = -1.
+        a = one[2] * other[2] % prime
+        b, c, e = a * a % prime, one[0] * other[0] % prime, one[1] * other[1] % prime
+        f = d * c * e % prime
+        x = a * (b - f) * ((one[0] + one[1]) * (other[0] + other[1]) - c - e) % prime
+        return x, a * (b + f) * (e + c) % prime, (b - f) * (b + f) % prime
+
+    def times(factor, point):
+        total = (0, 1, 1)
+        while factor:
+            total = add(total, point) if factor & 1 else total
+            point, factor = add(point, point), factor >> 1
+        return total
+
+    base = point(((4 * pow(5, prime - 2, prime)) % prime).to_bytes(32, "little"))
+    key, commitment, factor = point(public), point(r), int.from_bytes(s, "little")
+    if key is None or commitment is None or factor >= order:
+        return False
+    challenge = int.from_bytes(hashlib.sha512(r + public + digest).digest(), "little") % order
+    left = times(factor, base)
+    right = add(commitment, times(challenge, key))
+    return all((left[axis] * right[2] - right[axis] * left[2]) % prime == 0 for axis in (0, 1))
+
+
+class _Reader:
+    """Bytes that are taken one after the other; what is missing is an OpenPGPError."""
+
+    def __init__(self, data, what):
+        self.data, self.what, self.position = data, what, 0
+
+    def take(self, size):
+        end = self.position + size
+        if end > len(self.data):
+            raise OpenPGPError("{0} is damaged or cut off".format(self.what))
+        taken, self.position = self.data[self.position : end], end
+        return taken
+
+    def number(self, size):
+        return int.from_bytes(self.take(size), "big")
+
+    def mpi(self):
+        """Take a number that says how many bits it has, and has them."""
+        bits = self.number(2)
+        value = self.number((bits + 7) // 8)
+        if not 0 < bits <= _LONGEST_NUMBER or value.bit_length() != bits:
+            raise OpenPGPError("{0} has a number that is too long or not of its length".format(self.what))
+        return value
+
+    def more(self):
+        return self.position < len(self.data)
+
+    def finish(self):
+        if self.more():
+            raise OpenPGPError("{0} does not end where its numbers do".format(self.what))
 
 
 def _packets(data):
     """Yield (tag, body, whole packet) for each packet."""
-    position = 0
-    while position < len(data):
-        start, first = position, data[position]
+    reader = _Reader(data, "it")
+    while reader.more():
+        start, first = reader.position, reader.number(1)
         if not first & 0x80:
             raise OpenPGPError("it is not in OpenPGP format")
-        try:
-            if first & 0x40:
-                tag = first & 0x3F
-                length, position = _new_length(data, position + 1)
-            else:
-                tag = (first >> 2) & 0x0F
-                size = {0: 1, 1: 2, 2: 4}[first & 0x03]
-                length = int.from_bytes(data[position + 1 : position + 1 + size], "big")
-                position += 1 + size
-        except (IndexError, KeyError, struct.error) as error:
-            raise OpenPGPError("it is damaged or cut off") from error
-        end = position + length
-        if end > len(data):
-            raise OpenPGPError("it is cut off")
-        yield tag, data[position:end], data[start:end]
-        position = end
+        if first & 0x40:
+            tag, length = first & 0x3F, _length(reader, 224)
+        elif first & 0x03 == 3:
+            raise OpenPGPError("it has a packet without a length, which keys have not")
+        else:
+            tag, length = (first >> 2) & 0x0F, reader.number(1 << (first & 0x03))
+        yield tag, reader.take(length), data[start : reader.position]
 
 
 def _subpackets(data):
-    found, position = {}, 0
-    while position < len(data):
-        try:
-            length, position = _subpacket_length(data, position)
-        except (IndexError, struct.error) as error:
-            raise OpenPGPError("a signature is cut off") from error
-        if not length or position + length > len(data):
-            raise OpenPGPError("a signature is damaged")
-        # The first of a kind would be another one's last: a second one is not believed.
-        kind, content = data[position] & 0x7F, data[position + 1 : position + length]
-        if kind in (_CREATED, _KEY_EXPIRES) and (kind in found or len(content) != 4):
-            raise OpenPGPError("a signature says twice, or not in seconds, when it was made or when the key ends")
-        found[kind] = content
-        position += length
+    """Return [(kind, whether it must be understood, content)] of a part of a signature."""
+    found, reader = [], _Reader(data, "a signature")
+    while reader.more():
+        content = reader.take(_length(reader, 255))
+        if not content:
+            raise OpenPGPError("a signature is damaged: a part of it is empty")
+        found.append((content[0] & 0x7F, bool(content[0] & 0x80), content[1:]))
     return found
 
 
-def _subpacket_length(data, position):
-    """Return (length, where it begins); other than a packet's it has two bytes up to 254."""
-    first = data[position]
-    if first < 192:
-        return first, position + 1
-    if first < 255:
-        return ((first - 192) << 8) + data[position + 1] + 192, position + 2
-    return struct.unpack(">I", data[position + 1 : position + 5])[0], position + 5
+def _subpacket(kind, content):
+    length = len(content) + 1
+    return (bytes([length]) if length < 192 else b"\xff" + struct.pack(">I", length)) + bytes([kind]) + content
 
 
-def _new_length(data, position):
-    first = data[position]
+def _length(reader, partial):
+    """Take a length; of a packet, a first byte from 224 on is that of a part."""
+    first = reader.number(1)
     if first < 192:
-        return first, position + 1
-    if first < 255:
-        if first >= 224:
-            raise OpenPGPError("it uses partial packets, which keys do not")
-        return ((first - 192) << 8) + data[position + 1] + 192, position + 2
-    return struct.unpack(">I", data[position + 1 : position + 5])[0], position + 5
+        return first
+    if first == 255:
+        return reader.number(4)
+    if first >= partial:
+        raise OpenPGPError("it uses partial packets, which keys do not")
+    return ((first - 192) << 8) + reader.number(1) + 192
 
 
 def _crc24(data):

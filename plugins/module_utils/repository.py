@@ -77,9 +77,7 @@ def compare(wanted, root="/", now=None):
     now = time.time() if now is None else now
     place, reasons = PLACES[wanted["manager"]], []
     data = _bytes(root, place["keyring"])
-    key, problem = installed_key(data, fingerprint(wanted["fingerprint"]), now, wanted["renew_days"])
-    if not problem and data.startswith(b"-----BEGIN") != (wanted["manager"] == "dnf"):
-        problem = "the key is armoured, or is not, and {0} reads the other form there".format(wanted["manager"])
+    key, problem = installed_key(data, wanted, now)
     if problem:
         reasons.append("{0}: {1}".format(place["keyring"], problem))
     source_needed = _bytes(root, place["source"]) != source_text(wanted).encode()
@@ -100,20 +98,30 @@ def compare(wanted, root="/", now=None):
     }
 
 
-def installed_key(data, wanted, now, renew_days):
+def keyring(key, manager):
+    """Return a key as it is installed: apt reads packets there, and rpm imports armour."""
+    return openpgp.armor(key["packets"]) if manager == "dnf" else key["packets"]
+
+
+def installed_key(data, wanted, now):
     """Return (what is known of the key in a file, why it is not good enough or None)."""
+    expected = fingerprint(wanted["fingerprint"])
     if data is None:
         return None, "there is no key"
     try:
         keys = openpgp.public_keys(data)
     except openpgp.OpenPGPError as error:
         return None, "the key cannot be read: {0}".format(error)
-    match = next((key for key in keys if key["fingerprint"] == wanted), None)
+    match = next((key for key in keys if key["fingerprint"] == expected), None)
     if match is None or len(keys) > 1:
         return None, "it holds the keys {0} and should hold {1} alone".format(
-            ", ".join(key["fingerprint"] for key in keys), wanted
+            ", ".join(key["fingerprint"] for key in keys), expected
         )
-    key = describe(match, now, renew_days)
+    if data != keyring(match, wanted["manager"]):
+        return None, "the key is not in the form that is written here, and there may be more in it for {0}".format(
+            wanted["manager"]
+        )
+    key = describe(match, now, wanted["renew_days"])
     if key["revoked"]:
         return key, "the key is revoked"
     if key["expired"]:
@@ -155,13 +163,11 @@ def find_leftovers(wanted, root="/"):
             _keep(found, root, path, lambda text: _without_stanzas(text, wanted))
     for path in ["/etc/apt/trusted.gpg"] + _glob(root, "/etc/apt/trusted.gpg.d/*"):
         try:
-            keys = openpgp.public_keys(_bytes(root, path) or b"")
+            remaining = openpgp.without(_bytes(root, path) or b"", fingerprint(wanted["fingerprint"]))
         except openpgp.OpenPGPError:
             continue
-        others = [key["packets"] for key in keys if key["fingerprint"] != fingerprint(wanted["fingerprint"])]
-        if len(others) < len(keys):
-            remaining = b"".join(others)
-            found[path] = (openpgp.armor(remaining) if path.endswith(".asc") else remaining) if others else None
+        if remaining is not None:
+            found[path] = (openpgp.armor(remaining) if path.endswith(".asc") else remaining) if remaining else None
     return found
 
 

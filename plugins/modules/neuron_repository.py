@@ -68,7 +68,7 @@ attributes:
     description: Shows the repository's file, and which files of other set-ups change.
     support: full
 notes:
-  - Only keys of version 4 are understood, as AWS's is.
+  - Only keys of version 4, of RSA or Ed25519, are understood, as AWS's is.
 seealso:
   - module: neuronops.vllm.neuron_info
 """
@@ -240,7 +240,7 @@ def present(module, wanted, place):
                 "The key of the Neuron repository ends on {0}, and {1}.".format(difference["key"]["expires"], refusal)
             )
         else:
-            content = openpgp.armor(key["packets"]) if wanted["manager"] == "dnf" else key["packets"]
+            content = repository.keyring(key, wanted["manager"])
             if content != existing(place["keyring"]):
                 changes[place["keyring"]] = content
             difference["key"] = repository.describe(key, now, wanted["renew_days"])
@@ -270,13 +270,17 @@ def report(difference, changes):
 
 
 def text(content):
-    """Return a file's content for a diff; a binary keyring is named by the keys in it."""
+    """Return a file's content for a diff; a binary keyring is named by the keys in it, or by how much there is."""
     if content is None:
         return ""
     try:
         return content.decode("ascii")
     except UnicodeDecodeError:
+        pass
+    try:
         return "".join("key {0}\n".format(key["fingerprint"]) for key in openpgp.public_keys(content))
+    except openpgp.OpenPGPError:
+        return "{0} bytes that are not text\n".format(len(content))
 
 
 def main():

@@ -70,6 +70,26 @@ def test_the_repository_is_set_up_once(host: Host) -> None:
     assert (second["changed"], second["paths"], second["reasons"], second["diff"]) == (False, [], [], [])
 
 
+@pytest.mark.parametrize("there", [b"\xff\0no key", b"\x99\0", (KEYS / "renewed.gpg").read_bytes() + b"\xc5\0"])
+def test_a_keyring_that_cannot_be_read_is_replaced(host: Host, there: bytes) -> None:
+    host.write("keyrings/aws-neuron.gpg", there)
+    done = host.run()
+    assert done["changed"], done
+    assert [part["before"] for part in done["diff"]] == [f"{len(there)} bytes that are not text\n", ""]
+    assert host.keyring.read_bytes() == (KEYS / "renewed.gpg").read_bytes()
+
+
+@pytest.mark.parametrize("manager", ["apt", "dnf"])
+def test_what_others_put_beside_the_key_is_not_installed_and_changes_nothing_later(host: Host, manager: str) -> None:
+    packets, name = (KEYS / "renewed.gpg").read_bytes(), b"\xcd\x08somebody"
+    beside = host.write("beside.gpg", packets + name + b"\xd1\x01x")
+    host.run(key=None, state="absent")
+    for changed in (True, False):
+        assert host.run(str(beside), manager=manager)["changed"] is changed
+    installed = host.keyring.read_bytes()
+    assert installed == (openpgp.armor(packets) if manager == "dnf" else packets)
+
+
 def test_a_check_run_shows_the_same_and_writes_nothing(host: Host) -> None:
     checked = host.run(check=True)
     assert host.files() == {}

@@ -97,6 +97,29 @@ def test_apt_reads_no_armour_in_a_binary_keyring_and_rpm_nothing_else(tmp_path: 
     assert compare(tmp_path, manager="dnf")["key_needed"]
 
 
+def test_a_keyring_that_others_may_read_more_in_is_written_again(tmp_path: Path) -> None:
+    set_up(tmp_path)
+    key = (KEYS / "renewed.gpg").read_bytes()
+    assert not compare(tmp_path)["key_needed"]
+    for more in (b"\x88\x05\x04\x10\x01\x08\0", b"\xd1\x01x", b"\xc5\x00"):  # a signature, a picture, a secret key
+        write(tmp_path, "/etc/apt/keyrings/aws-neuron.gpg", key + more)
+        found = compare(tmp_path)
+        assert (found["key_needed"], found["key"]) == (True, None)
+        if more[:1] == b"\xd1":
+            assert found["reasons"][0].endswith("may be more in it for apt")
+
+
+def test_the_trust_that_gpg_notes_in_a_keyring_does_not_hide_the_key(tmp_path: Path) -> None:
+    set_up(tmp_path)
+    trust, other = b"\xb0\x02\0\0", openpgp.dearmor((KEYS / "other.asc").read_bytes())
+    write(tmp_path, "/etc/apt/trusted.gpg", (KEYS / "renewed.gpg").read_bytes() + trust + other + trust)
+    assert compare(tmp_path)["leftovers"] == {"/etc/apt/trusted.gpg": other + trust}
+    write(tmp_path, "/etc/apt/trusted.gpg", (KEYS / "renewed.gpg").read_bytes() + trust)
+    assert compare(tmp_path)["leftovers"] == {"/etc/apt/trusted.gpg": None}
+    write(tmp_path, "/etc/apt/trusted.gpg", (KEYS / "renewed.gpg").read_bytes() + b"\xff")
+    assert compare(tmp_path)["leftovers"] == {}
+
+
 def test_a_change_of_any_option_changes_the_source(tmp_path: Path) -> None:
     set_up(tmp_path)
     for change in ({"url": "https://mirror.example.com/neuron"}, {"suite": "noble"}, {"components": ["main", "beta"]}):
