@@ -273,11 +273,11 @@ def checked(module: str, answer: dict[str, Any], arguments: dict[str, Any]) -> d
 
 def about_what_was_asked(found: dict[str, Any], arguments: dict[str, Any]) -> None:
     """Fail unless an observation is about the paths and names that were asked for: roles count on their order."""
-    services = check_type_list(arguments.get("services") or [])
+    services = list(map(str, check_type_list(arguments.get("services") or [])))
     if [service["name"] for service in found["services"]] != services:
         raise forms.FormError(f"services are not {forms.shortened(services)}, which were asked for")
     files = check_type_list(arguments.get("files") or [])
-    if not _are(found["files"], files):
+    if not _are(sorted(found["files"]), sorted(set(map(str, files)))):
         raise forms.FormError(f"files are not {forms.shortened(files)}, which were asked for")
     environments = check_type_list(arguments.get("environments") or [])
     if not _are([entry["path"] for entry in found["environments"]], environments):
@@ -294,11 +294,20 @@ def _are(paths: Iterable[str], asked: list[Any]) -> bool:
             # The host knows what these stand for, and relative paths are below its folder.
             return all(path.startswith("/") for path in left)
         if glob.has_magic(wanted):
-            while left and fnmatch.fnmatchcase(left[0], wanted):
+            while left and _matches(left[0], wanted):
                 left.pop(0)
         elif not left or left.pop(0) != wanted:
             return False
     return not left
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Say whether a path matches a pattern as glob does: part by part, and never by leading out of a folder."""
+    parts, patterns = path.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(
+        part == wanted or (part not in (".", "..") and fnmatch.fnmatchcase(part, wanted))
+        for part, wanted in zip(parts, patterns)
+    )
 
 
 def warnings(answer: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import copy
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -260,6 +261,10 @@ def test_nesting_without_end_is_a_sentence() -> None:
         (["/r/*"], [], True),
         (["/r/*", "/a"], ["/r/1", "/r/2", "/a"], True),
         (["/r/*"], ["/etc/x"], False),
+        (["/r/*"], ["/r/.."], False),
+        (["/r/*"], ["/r/1/x"], False),
+        (["/r/*"], ["/r/../etc"], False),
+        (["/r/*/v"], ["/r/1/v"], True),
         (["~/v"], ["/root/v"], True),
         (["$HOME/v"], ["v"], False),
         ("/a,/b", ["/a", "/b"], True),
@@ -271,6 +276,20 @@ def test_an_observation_is_about_what_was_asked(asked: Any, paths: list[str], ri
     answer["environments"] = [{**answer["environments"][0], "path": path} for path in paths]
     found = observation.result("neuron_info", answer, "host1", {**ARGUMENTS["neuron_info"], "environments": asked})
     assert ("failed" not in found) is right
+
+
+def test_files_and_services_are_those_asked_for_in_any_spelling() -> None:
+    answer = {**GOOD["neuron_info"], "files": {"/b": None, "/a[1]": None}, "environments": [], "services": []}
+    asked = {"repository": {}, "files": ["/a[1]", "/b", "/b"], "services": ""}
+    assert observation.result("neuron_info", {**answer, "repository": None}, "host1", asked)["files"] == answer["files"]
+    assert observation.result("neuron_info", {**answer, "repository": None}, "host1", {"files": ["/b"]})["failed"]
+
+
+def test_no_role_uses_a_path_that_a_host_says() -> None:
+    files = [path for path in (CHECKOUT / "roles").rglob("*") if path.suffix in (".yml", ".j2")]
+    assert len(files) > 40
+    said = re.compile(r"[.](executable|real_path|executable_real_path|results_file|backups)\b(?!:)")
+    assert [f"{path}: {found[0]}" for path in files for found in said.finditer(path.read_text())] == []
 
 
 def test_a_job_is_named_by_its_number_and_no_path_of_the_host() -> None:
