@@ -66,7 +66,6 @@ import glob
 import os
 import re
 import shutil
-import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -89,51 +88,43 @@ class NotReadyError(Exception):
 class Host:
     """The host's package manager, which others use too."""
 
-    def __init__(self, timeout):
+    def __init__(self, run_command, timeout):
+        self.run_command = run_command
         self.timeout, self.end = timeout, time.monotonic() + timeout
 
     def left(self):
         """Return how many seconds there are to wait; at least one, so that who is not at work is met."""
         return max(1, int(self.end - time.monotonic()))
 
-    def run(self, *command):
-        """Return (status, output, errors) of a program that asks no questions."""
+    def run(self, *command, seconds=60):
+        """Return (status, output, errors) of a program that asks no questions; status is 124 where it did not end."""
         try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=dict(os.environ, LC_ALL="C", DEBIAN_FRONTEND="noninteractive"),
-                timeout=self.left() + 600 if command[0] == "apt-get" else self.left(),
-                check=False,
+            return self.run_command(
+                ["timeout", str(seconds), *command],
+                environ_update={"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
+                handle_exceptions=False,
             )
         except OSError as error:
             return 127, "", str(error)
-        return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
     def wait_for_boot(self):
         """Wait until cloud-init has ended. What it made of the instance is not judged here."""
         if not os.path.isdir(BOOT) or not shutil.which("cloud-init"):
             return
-        try:
-            self.run("cloud-init", "status", "--wait")
-        except subprocess.TimeoutExpired as error:
+        if self.run("cloud-init", "status", "--wait", seconds=self.left())[0] == 124:
             raise NotReadyError(
                 "cloud-init is still at work after {0} seconds, and nothing was changed. See what it waits for with "
                 "`cloud-init status --long`, and run this again when it has ended".format(self.timeout)
-            ) from error
+            )
 
     def apt(self, *arguments):
         """Run apt-get, wait for whoever holds a lock, and return its output."""
         tries = 0
         while True:
-            try:
-                status, output, errors = self.run(
-                    "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout={0}".format(self.left()), *arguments
-                )
-            except subprocess.TimeoutExpired as error:
-                raise NotReadyError("apt-get {0} does not end".format(" ".join(arguments))) from error
+            wait = ["-o", "DPkg::Lock::Timeout={0}".format(self.left())]
+            status, output, errors = self.run("apt-get", "-q", "-y", *wait, *arguments, seconds=self.left() + 600)
+            if status == 124:
+                raise NotReadyError("apt-get {0} does not end".format(" ".join(arguments)))
             if AT_WORK.search(errors):
                 if time.monotonic() >= self.end:
                     raise NotReadyError("Failed to lock apt: " + errors.strip())
@@ -216,7 +207,7 @@ def main():
         supports_check_mode=True,
     )
     try:
-        answer = ready(Host(module.params["timeout"]), module.params, module.check_mode)
+        answer = ready(Host(module.run_command, module.params["timeout"]), module.params, module.check_mode)
     except NotReadyError as error:
         module.fail_json(msg="{0}.".format(str(error).rstrip(".")))
     module.exit_json(**answer)

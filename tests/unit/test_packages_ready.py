@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +33,9 @@ class System:
     def age(self, path: Path, seconds: float) -> None:
         os.utime(path, (time.time() - seconds,) * 2)
 
-    def run(self, _host: Any, *command: str) -> tuple[int, str, str]:
+    def run(self, command: list[str], **_options: Any) -> tuple[int, str, str]:
+        assert command[0] == "timeout"
+        command = command[2:]
         words = [word for word in command if not word.startswith("DPkg::") and word not in ("-q", "-y", "-o")]
         said = " ".join(words)
         if command[0] == packages_ready.PYTHON:
@@ -60,7 +61,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
     monkeypatch.setattr(packages_ready, "SOURCES", [str(tmp_path / "sources.list")])
     monkeypatch.setattr(packages_ready, "BOOT", str(tmp_path / "cloud-init"))
     monkeypatch.setattr(packages_ready.shutil, "which", lambda name: name if name == "apt-get" else None)
-    monkeypatch.setattr(packages_ready.Host, "run", lambda host, *command: system.run(host, *command))
+    monkeypatch.setattr(packages_ready.AnsibleModule, "run_command", lambda _self, *args, **kw: system.run(*args, **kw))
     monkeypatch.setattr(packages_ready.time, "monotonic", lambda: system.clock)
     monkeypatch.setattr(packages_ready.time, "sleep", lambda seconds: setattr(system, "clock", system.clock + seconds))
     return system
@@ -143,10 +144,7 @@ def test_a_boot_is_waited_for_and_what_does_not_end_is_named(
     ready(check=True)
     assert system.commands == ["cloud-init status --wait"] * 2
 
-    def never(_host: Any, *command: str) -> tuple[int, str, str]:
-        raise subprocess.TimeoutExpired(command, 600)
-
-    monkeypatch.setattr(packages_ready.Host, "run", never)
+    system.answers["cloud-init status --wait"] = [(124, "", "")]
     assert "cloud-init is still at work after 600 seconds, and nothing was changed" in ready()["msg"]
 
 
@@ -158,8 +156,12 @@ def test_what_cannot_be_imported_after_its_installation_is_said(
     assert "cannot import it" in ready()["msg"]
 
 
-def test_a_program_that_is_not_there_is_an_error_with_its_name() -> None:
-    assert packages_ready.Host(5).run("/nonexistent/program")[0] == 127
+def test_a_program_that_cannot_be_started_is_an_error_with_its_name() -> None:
+    def missing(*_command: Any, **_options: Any) -> tuple[int, str, str]:
+        raise FileNotFoundError(2, "No such file or directory", "timeout")
+
+    status, _output, errors = packages_ready.Host(missing, 5).run("x")
+    assert status == 127 and "timeout" in errors
 
 
 def test_where_there_is_no_apt_there_is_nothing_to_do(

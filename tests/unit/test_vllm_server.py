@@ -320,7 +320,7 @@ def model(tmp_path: Path) -> Path:
 @as_root
 def test_a_model_that_can_be_read_is_taken_and_a_long_context_is_told(role: Callable[..., str], model: Path) -> None:
     said = role(model=str(model))
-    assert "failed=0" in said
+    assert "failed=0" in said, said
     assert "has a context of 131072 tokens" in said and "Set vllm_server_max_model_len" in said
     assert "has a context of" not in role(model=str(model), max_model_len="4096")
 
@@ -334,7 +334,7 @@ def test_a_model_that_the_user_cannot_read_is_refused(role: Callable[..., str], 
 @as_root
 def test_an_old_vllm_that_cannot_write_beside_the_model_is_refused(role: Callable[..., str], model: Path) -> None:
     said = role(model=str(model), neuron_stack="vllm-0.4.2")
-    assert "-split at its first start" in said and "changed=0" in said
+    assert "-split at its first start" in said and "changed=0" in said, said
 
 
 def test_of_an_account_that_exists_nothing_is_changed() -> None:
