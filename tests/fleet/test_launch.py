@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -364,14 +366,15 @@ class TestInventory:
 
     @pytest.mark.parametrize("tags", ["all", "neuron_driver"])
     def test_the_model_of_every_host_is_checked_before_the_first_is_changed(
-        self, cloud: Cloud, tmp_path: Path, tags: str
+        self, cloud: Cloud, tmp_path: Path, tags: str, request: pytest.FixtureRequest
     ) -> None:
-        (tmp_path / "model").mkdir()
-        (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
-        for path in (tmp_path, *tmp_path.parents[:-2]):
-            path.chmod(0o755)
+        # Another pytest that starts closes the folders of all to the user who has to read the model.
+        open_to_all = Path(tempfile.mkdtemp())
+        request.addfinalizer(lambda: shutil.rmtree(open_to_all))
+        (open_to_all / "config.json").write_text("{}", encoding="utf-8")
+        open_to_all.chmod(0o755)
         hosts = f"""[neuron]
-first vllm_server_model={tmp_path}/model
+first vllm_server_model={open_to_all}
 last vllm_server_model={tmp_path}/nothing
 [neuron:vars]
 ansible_connection=local

@@ -9,7 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -306,15 +307,15 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_changed(
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """A folder with an odd name and a model in it, that everybody can read."""
-    folder = tmp_path / "my modèl 100%"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"max_position_embeddings": 131072}')
-    for path in (folder, *folder.parents):
-        if path.stat().st_uid == os.getuid() and TEMPORARY in path.parents:
+def model() -> Iterator[Path]:
+    """A folder with an odd name and a model in it, that everybody can read: pytest closes its own folders to others."""
+    with tempfile.TemporaryDirectory(dir=TEMPORARY) as top:
+        folder = Path(top) / "my modèl 100%"
+        folder.mkdir()
+        (folder / "config.json").write_text('{"max_position_embeddings": 131072}')
+        for path in (Path(top), folder):
             path.chmod(0o755)
-    return folder
+        yield folder
 
 
 @as_root
