@@ -86,7 +86,7 @@ def gpg(keyring: bytes) -> list[dict[str, Any]]:
 @functools.cache
 def verifies(program: str, keyring: bytes, signed: bytes) -> bool:
     """Tell whether gpgv or sqv takes a signature of DATA by a keyring."""
-    options = ["--homedir", FOLDER] if program == "gpgv" else []
+    options: list[str | Path] = ["--homedir", FOLDER] if program == "gpgv" else []
     keys, signature, data = file("keys.gpg", keyring), file("data.sig", signed), file("data", DATA)
     return run(program, *options, "--keyring", keys, signature, data).returncode == 0
 
