@@ -209,10 +209,6 @@ def driver(run, known, running, newest, root="/"):
 def _kept_from_boot(root):
     """Say what keeps the driver from being loaded at boot, as sentences."""
     found = []
-    for folder in ("etc/modules-load.d", "run/modules-load.d"):
-        path = below(root, folder + "/neuron.conf")
-        if os.path.islink(path) and os.readlink(path) == "/dev/null":
-            found.append("/{0}/neuron.conf is a link to /dev/null".format(folder))
     for pattern in (
         "etc/modprobe.d/*.conf",
         "run/modprobe.d/*.conf",

@@ -203,7 +203,7 @@ driver:
       description: What keeps the driver from being loaded at boot, as sentences.
       type: list
       elements: str
-      sample: [/etc/modules-load.d/neuron.conf is a link to /dev/null]
+      sample: [/etc/modprobe.d/company.conf keeps the module neuron away]
 neuron_ls:
   description: What C(neuron-ls) says, the same for each of the three generations of its output.
   returned: always

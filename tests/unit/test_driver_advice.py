@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jinja2
 import pytest
 
-TEMPLATE = Path(__file__).resolve().parents[2] / "roles/neuron_driver/templates/advice.j2"
+CHECKOUT = Path(__file__).resolve().parents[2]
+TEMPLATE = CHECKOUT / "roles/neuron_driver/templates/advice.j2"
 COMMAND = (
     '\'/usr/bin/apt-get -y -o "Dpkg::Options::=--force-confdef" -o DPkg::Lock::Timeout=2 install '
     "'linux-headers-6.8.0-1021-aws=6.8' 'aws-neuronx-dkms=2.21.37.0'' failed: E: "
@@ -112,3 +117,34 @@ def test_a_pin_is_named_with_its_file_and_a_mirror_only_without_one() -> None:
 
 def test_secure_boot_is_named() -> None:
     assert "mokutil" in advice("modprobe: ERROR: could not insert 'neuron': Key was rejected by service")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        ("modprobe: ERROR: could not insert 'neuron': Key was rejected by service", "mokutil --import"),
+        ("modprobe: ERROR: could not insert 'neuron': Exec format error", "dmesg | grep -i neuron"),
+    ],
+)
+def test_why_the_kernel_does_not_take_the_driver_is_said(tmp_path: Path, error: str, says: str) -> None:
+    program = tmp_path / "modprobe"
+    program.write_text(f'#!/bin/sh\necho "{error}" >&2\nexit 1\n')
+    program.chmod(0o755)
+    observed = {"driver": {"loaded": None, "installed": "2.21.37.0"}}
+    role = {"name": "neuronops.vllm.neuron_driver", "tasks_from": "load"}
+    play = [{"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.include_role": role}]}]
+    (tmp_path / "play.yml").write_text(json.dumps(play))
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-c", "local"]
+    command += ["-e", json.dumps({"__neuron_driver_host": observed, "ansible_python_interpreter": sys.executable})]
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+    }
+    done = subprocess.run(
+        [*command, str(tmp_path / "play.yml")],
+        cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = " ".join(done.stdout.split())
+    assert done.returncode != 0
+    assert "The Neuron driver 2.21.37.0 was not loaded on localhost" in said and error in said and says in said

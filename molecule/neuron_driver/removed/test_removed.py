@@ -20,6 +20,7 @@ def test_the_module_is_gone(host):
         "/etc/apt/keyrings/aws-neuron.gpg",
         "/etc/apt/sources.list.d/aws-neuron.sources",
         "/etc/default/aws-neuron",
+        "/etc/modules-load.d/aws-neuron.conf",
         "/etc/profile.d/aws-neuron.sh",
         "/var/lib/neuronops/neuron_driver.json",
     ],
