@@ -287,9 +287,17 @@ def test_what_is_signed_with_sha1_counts_where_there_is_nothing_else() -> None:
 
 def test_what_a_file_says_of_one_key_in_two_places_is_taken_together() -> None:
     expired, renewed = (KEYS / "expired.asc").read_bytes(), (KEYS / "renewed.asc").read_bytes()
-    key = read(expired + renewed)
-    assert key["expires"] == read(renewed)["expires"]
-    assert read(WHOLE + WHOLE + OURS.signature(0x20, OURS.hashed))["revoked"]
+    for key in (read(expired + renewed), read(renewed + expired)):
+        assert key["expires"] == read(renewed)["expires"]
+    revoked = WHOLE + OURS.signature(0x20, OURS.hashed)
+    assert read(WHOLE + revoked)["revoked"] and read(revoked + WHOLE)["revoked"]
+
+
+@pytest.mark.parametrize("file", ["other.asc", "renewed.asc"])
+def test_a_signature_of_which_one_bit_differs_does_not_hold(file: str) -> None:
+    packets = openpgp.dearmor((KEYS / file).read_bytes())
+    with pytest.raises(openpgp.OpenPGPError, match="no name that the key itself signed"):
+        openpgp.public_keys(packets[:-1] + bytes([packets[-1] ^ 1]))
 
 
 def test_a_revoked_key_and_a_revoked_name() -> None:
