@@ -15,7 +15,7 @@ import json
 import os
 import re
 
-from ansible_collections.neuronops.vllm.plugins.module_utils import forms, neuron_ls
+from ansible_collections.neuronops.vllm.plugins.module_utils import boot, forms, neuron_ls
 
 VENDOR = "0x1d0f"
 FAMILIES = {
@@ -46,7 +46,7 @@ def below(root, path):
     return os.path.join(root, path.lstrip("/"))
 
 
-def kernel(release, root="/"):
+def kernel(release, root="/", run=None):
     """Return the running kernel and the one that the next boot brings up, as far as the boot loader says it."""
     images = [os.path.basename(path)[len("vmlinuz-") :] for path in glob.glob(below(root, "boot/vmlinuz-*"))]
     images = [
@@ -56,11 +56,14 @@ def kernel(release, root="/"):
         and "rescue" not in image
         and forms.known("kernel release", image)
     ]
+    images.sort(key=_natural)
     following, unknown = release, None
     # In a container, or after an image was removed, the running kernel is not among the installed ones.
-    if release in images:
-        following, unknown = _next_boot(sorted(images, key=_natural), root)
-        following = following or release
+    if release in images and len(images) > 1:
+        following = boot.next_kernel(run or _no_program, images, root)
+        if following is None and boot.is_configured(root):
+            following, unknown = release, "the boot loader is not set to one of {0}".format(", ".join(images))
+        following = following or images[-1]
     return {
         "release": release,
         "headers": _has_headers(release, root),
@@ -71,43 +74,16 @@ def kernel(release, root="/"):
     }
 
 
-def _next_boot(images, root):
-    """Return (release, None) of the kernel that the boot loader starts next, or (None, why it is not known)."""
-    if len(images) == 1:
-        return images[0], None
-    environment = {}
-    for path in ("boot/grub/grubenv", "boot/grub2/grubenv"):
-        environment.update(re.findall(r"(?m)^(\w+)=(.*)$", read(path, root) or ""))
-    chosen, source = environment.get("next_entry"), "grubenv has next_entry"
-    if not chosen:
-        settings = ["etc/default/grub"] + sorted(
-            os.path.relpath(path, root) for path in glob.glob(below(root, "etc/default/grub.d/*.cfg"))
-        )
-        values = re.findall(r"(?m)^\s*GRUB_DEFAULT=(.*)$", "\n".join(read(path, root) or "" for path in settings))
-        chosen, source = (values[-1].strip().strip("\"'") if values else "0"), "GRUB_DEFAULT is"
-        # Where each kernel has an entry of its own (/boot/loader/entries), grubby chooses in saved_entry.
-        if chosen == "saved" or (not values and _listed(below(root, "boot/loader/entries"))):
-            chosen, source = environment.get("saved_entry") or "0", "grubenv has saved_entry"
-    if re.match(r"0(>0)?\Z", chosen) or "gnulinux-simple" in chosen:
-        return images[-1], None
-    entry = read("boot/loader/entries/{0}.conf".format(os.path.basename(chosen)), root)
-    if entry:
-        chosen = " ".join(re.findall(r"(?m)^linux\s+(\S+)", entry)) or chosen
-    # A title or an id names the kernel as a whole word; of 6.8.0-1-aws and 6.8.0-1-aws-64k that is the longer one.
-    named = [image for image in images if re.search(r"(?<![\w.])" + re.escape(image) + r"(?![\w.])", chosen)]
-    if named:
-        return max(named, key=len), None
-    if not re.search(r"\d", chosen):
-        return images[-1], None  # the title of the system, which stands for its newest kernel
-    return None, "{0} {1}, which names none of the installed kernels".format(source, ascii(chosen)[:120])
-
-
 def _missing_compiler(root):
     """Return which gcc the running kernel was built with, where its modules need that one and it is missing."""
     built = re.search(r"gcc-(\d{1,2})\b", read("proc/version", root) or "")
     if not built or os.path.exists(below(root, "usr/bin/" + built.group(0))):
         return None
     return built.group(0)
+
+
+def _no_program(_command):
+    return 127, "", ""
 
 
 def _has_headers(release, root):

@@ -374,7 +374,7 @@ from ansible_collections.neuronops.vllm.plugins.module_utils import environment,
 
 def observe(run, options, release, root="/"):
     """Return everything that the module returns."""
-    kernel = host.kernel(release, root)
+    kernel = host.kernel(release, root, run)
     hardware = host.hardware(root)
     packages = host.packages(run, root)
     difference = repository.compare(options["repository"], root) if options["repository"] else None

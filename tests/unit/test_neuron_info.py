@@ -101,52 +101,6 @@ class TestKernel:
         add_kernel(tmp_path, NEWER)
         assert host.kernel(RUNNING, str(tmp_path))["newest"] == RUNNING
 
-    @pytest.mark.parametrize(
-        ("path", "content", "following"),
-        [
-            (
-                "etc/default/grub",
-                'GRUB_DEFAULT="Advanced options for Ubuntu>Ubuntu, with Linux 5.15.0-1-aws"',
-                "5.15.0-1-aws",
-            ),
-            (
-                "etc/default/grub",
-                "GRUB_DEFAULT='gnulinux-advanced-1f2e>gnulinux-5.15.0-1-aws-advanced-1f2e'",
-                "5.15.0-1-aws",
-            ),
-            ("etc/default/grub", "GRUB_DEFAULT=0\nGRUB_TIMEOUT=1", "6.14.0-1-aws"),
-            ("etc/default/grub", "#GRUB_DEFAULT=9\n", "6.14.0-1-aws"),
-            ("etc/default/grub", 'GRUB_DEFAULT="Ubuntu"', "6.14.0-1-aws"),
-            ("etc/default/grub.d/50-pin.cfg", 'GRUB_DEFAULT="1>Ubuntu, with Linux 5.15.0-1-aws"', "5.15.0-1-aws"),
-            ("etc/default/grub", "GRUB_DEFAULT=saved", "6.14.0-1-aws"),
-            (
-                "boot/grub/grubenv",
-                "# GRUB Environment Block\nnext_entry=Ubuntu, with Linux 5.15.0-1-aws\n####",
-                "5.15.0-1-aws",
-            ),
-            ("boot/grub/grubenv", "saved_entry=gnulinux-5.15.0-1-aws-advanced-1f2e", "6.14.0-1-aws"),  # not asked for
-            ("etc/default/grub", 'GRUB_DEFAULT="1>2"', None),
-            ("etc/default/grub", 'GRUB_DEFAULT="Ubuntu, with Linux 5.15.0-999-aws"', None),
-        ],
-    )
-    def test_the_next_kernel_is_the_boot_loaders(
-        self, tmp_path: Path, path: str, content: str, following: str | None
-    ) -> None:
-        for release in ("5.15.0-1-aws", "6.14.0-1-aws"):
-            add_kernel(tmp_path, release)
-        write(tmp_path, path, content)
-        found = host.kernel("5.15.0-1-aws", str(tmp_path))
-        assert found["newest"] == (following or "5.15.0-1-aws")
-        assert bool(found["next_unknown"]) == (following is None), found
-
-    def test_an_entry_of_grubby_names_the_next_kernel(self, tmp_path: Path) -> None:
-        for release in ("6.1.1-1.amzn2023.x86_64", "6.12.1-1.amzn2023.x86_64"):
-            add_kernel(tmp_path, release)
-            write(tmp_path, f"boot/loader/entries/abc-{release}.conf", f"title x\nlinux /boot/vmlinuz-{release}\n")
-        write(tmp_path, "boot/grub2/grubenv", "saved_entry=abc-6.1.1-1.amzn2023.x86_64\n")
-        write(tmp_path, "etc/default/grub", "GRUB_DEFAULT=saved\n")
-        assert host.kernel("6.12.1-1.amzn2023.x86_64", str(tmp_path))["newest"] == "6.1.1-1.amzn2023.x86_64"
-
     def test_the_kernels_gcc_is_missed_by_its_name(self, tmp_path: Path) -> None:
         write(tmp_path, "proc/version", "Linux version 6.8.0-1021-aws (x86_64-linux-gnu-gcc-12 (Ubuntu 12.3.0) 12.3.0)")
         assert host.kernel(RUNNING, str(tmp_path))["compiler"] == "gcc-12"
