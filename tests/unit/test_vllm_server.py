@@ -256,14 +256,16 @@ def role(tmp_path: Path) -> Callable[..., str]:
         *[path for path in sys.path if path.endswith("site-packages")],
     ]
 
-    def run(**options: Any) -> str:
+    def run(*arguments: str, **options: Any) -> str:
         variables = {f"vllm_server_{name}": option for name, option in options.items() if name != "neuron_stack"}
         variables.update({name: option for name, option in options.items() if name == "neuron_stack"})
+        # In a file, as what is secret should be: ansible-playbook itself shows its command line.
+        (tmp_path / "variables.json").write_text(json.dumps(variables))
         answer = subprocess.run(
             [
                 str(Path(sys.executable).parent / "ansible-playbook"),
                 *("-i", "localhost,", "-c", "local", "--check", "-e", f"ansible_python_interpreter={sys.executable}"),
-                *("-e", json.dumps(variables), str(tmp_path / "play.yml")),
+                *("-e", f"@{tmp_path}/variables.json", str(tmp_path / "play.yml"), *arguments),
             ],
             env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": ":".join(collections), "ANSIBLE_NOCOLOR": "1"},
             cwd=tmp_path,
@@ -324,6 +326,14 @@ def test_a_model_that_can_be_read_is_taken_and_a_long_context_is_told(role: Call
     assert "failed=0" in said, said
     assert "has a context of 131072 tokens" in said and "Set vllm_server_max_model_len" in said
     assert "has a context of" not in role(model=str(model), max_model_len="4096")
+
+
+@as_root
+def test_a_secret_is_in_no_output_however_much_is_asked_for(role: Callable[..., str], model: Path) -> None:
+    secrets = {"api_key": "SECRET-OF-THE-KEY", "environment": {"HF_TOKEN": "SECRET-OF-THE-HUB"}}
+    said = role("-vvvv", "--diff", model=str(model), **secrets)
+    assert "failed=0" in said and "Write the server's environment" in said
+    assert re.findall(r".{0,300}SECRET-OF.{0,100}", said) == []
 
 
 @as_root
