@@ -48,6 +48,8 @@ def said(answer: dict[str, Any]) -> str:
     """Return the message of a module that failed, as text."""
     parts = [answer.get(name) for name in ("msg", "module_stderr", "module_stdout")]
     text = "\n".join(str(part).strip() for part in parts if isinstance(part, str) and part.strip())
+    if len(text) > LONGEST_MESSAGE:  # installers say at the end why they failed
+        text = f"{text[: LONGEST_MESSAGE // 3]}\n...\n{text[-LONGEST_MESSAGE * 2 // 3 + 5 :]}"
     return printable(text or "the module gave no reason", LONGEST_MESSAGE, lines=True)
 
 
@@ -291,9 +293,14 @@ def _are(paths: Iterable[str], asked: list[Any]) -> bool:
     left = list(paths)
     for wanted in map(str, asked):
         if wanted.startswith("~") or "$" in wanted:
-            # The host knows what these stand for, and relative paths are below its folder.
-            return all(path.startswith("/") for path in left)
-        if glob.has_magic(wanted):
+            # The host alone knows what these stand for: one absolute path, or as many as a pattern matches.
+            if not left and not glob.has_magic(wanted):
+                return False
+            count = len(left) if glob.has_magic(wanted) else 1
+            if not all(forms.known("absolute path", path) for path in left[:count]):
+                return False
+            del left[:count]
+        elif glob.has_magic(wanted):
             while left and _matches(left[0], wanted):
                 left.pop(0)
         elif not left or left.pop(0) != wanted:

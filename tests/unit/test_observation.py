@@ -267,6 +267,11 @@ def test_nesting_without_end_is_a_sentence() -> None:
         (["/r/*/v"], ["/r/1/v"], True),
         (["~/v"], ["/root/v"], True),
         (["$HOME/v"], ["v"], False),
+        (["~/v", "/opt/b"], ["/root/v", "/opt/b"], True),
+        (["~/v", "/opt/b"], [], False),
+        (["~/v", "/opt/b"], ["/root/v", "/etc"], False),
+        (["~/v"], ["/root/../etc"], False),
+        (["~/v/*"], ["/root/v/1", "/root/v/2"], True),
         ("/a,/b", ["/a", "/b"], True),
         (None, [], True),
     ],
@@ -417,3 +422,9 @@ def test_a_host_that_answers_anything_decides_on_nothing(tmp_path: Path) -> None
     assert "it lacks dpkg_interrupted, driver" in found["nothing"]["answer"]["msg"]
     for name in ("good", "injected"):
         assert {key: found[name]["answer"][key] for key in GOOD["neuron_info"]} == GOOD["neuron_info"]
+
+
+def test_the_end_of_a_long_message_is_kept() -> None:
+    said = observation.said({"msg": "begin " + "x" * 100000 + " the reason"})
+    assert said.startswith("begin ") and said.endswith(" the reason")
+    assert len(said) <= observation.LONGEST_MESSAGE
