@@ -31,7 +31,7 @@ MIRROR = [
 ]
 AWS = ["https://apt.repos.neuron.amazonaws.com", "https://apt.repos.neuron.amazonaws.com/"]
 OTHERS = [
-    "http://deb.debian.org/debian",
+    "http://deb.example.com/debian",
     "https://mirror.example.com/apt/neuron",
     "https://mirror.example.com:8443/apt",
     "https://example.com/mirror.example.com/apt",

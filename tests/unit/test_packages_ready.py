@@ -13,8 +13,8 @@ import pytest
 from ansible_collections.neuronops.vllm.plugins.modules import packages_ready
 
 LOCKED = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 939 (python3)\n"
-AWAY = "W: Failed to fetch http://deb.debian.org/x  Temporary failure resolving 'deb.debian.org'\n"
-LISTED = "Packages http://deb.debian.org/debian/ bookworm\nSources http://x/ y\n"
+AWAY = "W: Failed to fetch http://deb.example.com/x  Temporary failure resolving 'deb.example.com'\n"
+LISTED = "Packages http://deb.example.com/debian/ bookworm\nSources http://x/ y\n"
 
 
 class System:
@@ -81,7 +81,7 @@ def test_nothing_is_done_where_nothing_is_missing(ready: Callable[..., dict[str,
 def test_a_stamp_is_not_taken_for_the_lists(ready: Callable[..., dict[str, Any]], system: System) -> None:
     system.there = ""
     (system.root / "stamp").touch()
-    assert ready()["reasons"] == ["lists are missing: http://deb.debian.org/debian/ bookworm"]
+    assert ready()["reasons"] == ["lists are missing: http://deb.example.com/debian/ bookworm"]
     assert system.commands == ["apt-get update"]
     assert ready()["reasons"] == []
 
@@ -128,7 +128,7 @@ def test_a_server_that_is_away_is_tried_again_and_named(ready: Callable[..., dic
     system.there = ""
     system.answers["apt-get update"] = [(0, "", AWAY)] * 3
     answer = ready()
-    assert "Failed to update apt's lists: W: Failed to fetch http://deb.debian.org/x" in answer["msg"]
+    assert "Failed to update apt's lists: W: Failed to fetch http://deb.example.com/x" in answer["msg"]
 
 
 def test_a_boot_is_waited_for_and_what_does_not_end_is_named(
