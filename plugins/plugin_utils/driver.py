@@ -210,7 +210,7 @@ class _Plan:
             headers = [f"linux-headers-{kernel}" for kernel in missing]
             pins = [f"{name}={version}*" for name, version in self.wanted.items()]
             # Ubuntu's newer kernels want a newer gcc than that of the system; Debian's headers bring theirs.
-            compiler = self.host["kernel"]["compiler"] if self.facts.get("distribution") == "Ubuntu" else None
+            compiler = self.host["kernel"].get("compiler") if self.facts.get("distribution") == "Ubuntu" else None
             headers += [compiler] if compiler and self.kernels[0] in building else []
             tools = []
         return headers + (tools + pins if self.change else [])
@@ -326,12 +326,12 @@ class _Plan:
 
     def notes(self) -> list[str]:
         kernel, found = self.host["kernel"], []
-        if kernel["next_unknown"]:
+        if kernel.get("next_unknown"):
             found.append(
                 f"which kernel the next boot brings up is not known: {kernel['next_unknown']}; the driver is there for "
                 f"{kernel['release']}"
             )
-        for reason in self.host["driver"]["not_at_boot"]:
+        for reason in self.host["driver"].get("not_at_boot", []):
             found.append(
                 f"the driver will not be loaded at the next boot, for {reason}; remove it, or load the driver then"
             )
