@@ -133,7 +133,10 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.packages import (
     PackagesError,
     have_uv,
 )
-from ansible_collections.neuronops.vllm.plugins.module_utils.resolve import checked, resolve
+from ansible_collections.neuronops.vllm.plugins.module_utils.resolve import checked, foreign_neuron_packages, resolve
+
+# The last one for who has imported it from here since 0.1.
+__all__ = ["checked", "foreign_neuron_packages", "main", "resolve"]
 
 
 def main():
