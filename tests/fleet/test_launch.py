@@ -399,6 +399,33 @@ ansible_python_interpreter={sys.executable}
         )
         assert done.returncode != 0 and "Was it read?" in said(done)
 
+    def test_a_copy_of_the_folder_has_the_user_and_its_safeguard(self, cloud: Cloud, tmp_path: Path) -> None:
+        copy = tmp_path / "fleet"
+        shutil.copytree(CHECKOUT / "inventories", copy)
+        (copy / "static.ini").write_text("[neuron]\nold-host\n", encoding="utf-8")
+        environment = {
+            **{name: value for name, value in cloud.environment.items() if name != "ANSIBLE_CONFIG"},
+            "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".build" / "collections"),
+        }
+
+        def listed(**more: str) -> subprocess.CompletedProcess[str]:
+            command = ["ansible-playbook", "-i", ".", str(CHECKOUT / "playbooks" / "site.yml"), "--list-hosts"]
+            return subprocess.run(
+                command, cwd=copy, env={**environment, **more}, capture_output=True, text=True, check=False
+            )
+
+        assert "old-host" in listed().stdout
+        refused = listed(AWS_ENDPOINT_URL="http://127.0.0.1:9")
+        assert refused.returncode != 0 and "old-host" not in refused.stdout
+        user = subprocess.run(
+            ["ansible-inventory", "-i", ".", "--host", "old-host"],
+            cwd=copy,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert json.loads(user.stdout)["ansible_user"] == "ubuntu"
+
     def test_no_host_ends_with_a_message_and_an_error(self, cloud: Cloud) -> None:
         done = cloud.playbook("site")
         assert done.returncode != 0 and "has no host in the group `neuron`" in " ".join(done.stdout.split())
