@@ -58,7 +58,7 @@ class Result:
 
 
 # What the readers of signatures are compared with.
-FUZZ_TOOLS = "requirements/tools.sh gpg sqv"
+FUZZ_TOOLS = "requirements/tools.sh gpg gpgv sqv"
 
 FAST = [
     Part("ansible-lint", "ansible-lint --offline"),
