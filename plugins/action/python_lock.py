@@ -20,6 +20,7 @@ from ansible import constants
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible_collections.neuronops.vllm.plugins.module_utils import forms
+from ansible_collections.neuronops.vllm.plugins.module_utils.files import write_at_once
 from ansible_collections.neuronops.vllm.plugins.module_utils.packages import ARGUMENTS, PackagesError, check_lock
 from ansible_collections.neuronops.vllm.plugins.module_utils.resolve import checked, resolve
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import task_environment
@@ -123,15 +124,6 @@ def process_environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def write(path: Path, text: str) -> None:
-    """Replace a file at once, so that nobody reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}", delete=False) as file:
-        file.write(text)
-    Path(file.name).chmod(0o644)
-    Path(file.name).rename(path)
-
-
 def read(path: Path, arguments: dict[str, Any]) -> tuple[str, dict[str, str]]:
     """Return a lock's text, made of what was understood of the file, and its versions."""
     try:
@@ -199,7 +191,7 @@ class ActionModule(ActionBase):
                     notes.update(failed=time.time(), msg=f"{error} (resolved {where} for all hosts of this platform)")
                     # No exception: the notes are for those who wait.
                     return {**result, "failed": True, "msg": notes["msg"]}
-                write(path, self._head(arguments, host) + lock)
+                write_at_once(path, self._head(arguments, host) + lock)
                 notes["resolved_by"] = host
                 text, packages = read(path, arguments)
                 result.update(changed=text != before, resolved=True)

@@ -22,6 +22,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.neuronops.vllm.plugins.module_utils.files import sha256
 from ansible_collections.neuronops.vllm.plugins.module_utils.forms import FormError, form, wheel_name
 from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import (
     ARCHIVES,
@@ -41,7 +42,6 @@ from ansible_collections.neuronops.vllm.plugins.plugin_utils.wheel_store import 
     StoreError,
     checked,
     read,
-    sha256,
     write,
 )
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import glob
-import hashlib
 import io
 import json
 import os
@@ -19,6 +18,7 @@ import re
 import stat
 
 from ansible_collections.neuronops.vllm.plugins.module_utils import forms, process
+from ansible_collections.neuronops.vllm.plugins.module_utils.files import sha256
 
 # Where each role leaves what it knows about the environment, as its last act.
 MANIFESTS = "neuronops"
@@ -260,17 +260,3 @@ def manifest_of(value, role):
     if any(isinstance(manifest.get(name, ""), (list, bool, int)) for name in ("role", "inputs", "stack")):
         raise forms.FormError("the manifest of %s has no texts where they are due" % role)
     return manifest
-
-
-def sha256(path):
-    """Return the SHA-256 of a file in hexadecimal, or None when it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return None
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-    except (OSError, ValueError):
-        return None
-    return digest.hexdigest()

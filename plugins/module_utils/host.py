@@ -10,12 +10,11 @@ that takes an argument list and returns (exit status, standard output, standard 
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 import re
 
-from ansible_collections.neuronops.vllm.plugins.module_utils import boot, forms, neuron_ls
+from ansible_collections.neuronops.vllm.plugins.module_utils import boot, files, forms, neuron_ls
 
 VENDOR = "0x1d0f"
 FAMILIES = {
@@ -337,11 +336,7 @@ def _configuration(pid, root):
 
 def sha256(path, root="/"):
     """Return the SHA-256 of a file's content, or None where it cannot be read."""
-    try:
-        with open(below(root, path), "rb") as stream:
-            return hashlib.sha256(stream.read()).hexdigest()
-    except OSError:
-        return None
+    return files.sha256(below(root, path))
 
 
 def record(root="/"):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ import zlib
 from urllib.parse import urlsplit
 
 from ansible_collections.neuronops.vllm.plugins.module_utils import addresses, process
+from ansible_collections.neuronops.vllm.plugins.module_utils.files import sha256
 from ansible_collections.neuronops.vllm.plugins.module_utils.forms import FormError, form, shortened
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar", ".zip")
@@ -319,6 +319,8 @@ def annotated_tag(folder, ref):
 def unpack(archive, checksum, folder):
     """Unpack an archive with one folder at its top into the empty folder, after its SHA-256 was compared if given."""
     actual = sha256(archive)
+    if actual is None:
+        raise SourceError("%s is no file that can be read. Nothing was changed." % archive)
     if checksum and actual != checksum.lower():
         raise SourceError(
             "%s has the SHA-256 %s and not %s: it is another file or was cut off. Nothing was changed."
@@ -496,12 +498,3 @@ def extract_zip_safely(archive, folder):
         else:
             with archive.open(member) as opened:
                 into.file(name, mode or 0o644, opened)
-
-
-def sha256(path):
-    """Return the SHA-256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

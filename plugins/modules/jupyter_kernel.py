@@ -83,6 +83,7 @@ import stat
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.neuronops.vllm.plugins.module_utils import forms
+from ansible_collections.neuronops.vllm.plugins.module_utils.files import write_at_once
 from ansible_collections.neuronops.vllm.plugins.module_utils.packages import make_folders
 
 SYSTEM = "/usr/local/share/jupyter/kernels"
@@ -147,11 +148,7 @@ def put(folder, text):
     """Write kernel.json at once, readable by whoever may read the folder."""
     make_folders(folder)
     os.chmod(folder, stat.S_IMODE(os.stat(folder).st_mode) | 0o755)
-    temporary = os.path.join(folder, ".kernel.json.new")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, os.path.join(folder, "kernel.json"))
+    write_at_once(os.path.join(folder, "kernel.json"), text)
 
 
 def main():

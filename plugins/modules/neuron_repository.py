@@ -116,7 +116,6 @@ paths:
 """
 
 import os
-import tempfile
 import time
 import urllib.error
 
@@ -124,6 +123,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import ConnectionError as UrlError
 from ansible.module_utils.urls import SSLValidationError, open_url
 from ansible_collections.neuronops.vllm.plugins.module_utils import openpgp, repository
+from ansible_collections.neuronops.vllm.plugins.module_utils.files import write_at_once
 
 # Copies of what others wrote; apt and dnf read nothing there.
 REPLACED = "/var/lib/neuronops/replaced"
@@ -183,8 +183,8 @@ def open_for_others(path, mode):
         os.chmod(path, mode)
 
 
-def write(module, path, content, own):
-    """Replace a file by rename, or remove it where content is None; a file of our own is for everybody to read."""
+def write(path, content, own):
+    """Replace a file at once, or remove it where content is None; a file of our own is for everybody to read."""
     if content is None:
         if os.path.lexists(path):
             os.unlink(path)
@@ -192,14 +192,12 @@ def write(module, path, content, own):
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         os.makedirs(folder)
-    mode = 0o644 if own or not os.path.exists(path) else os.stat(path).st_mode & 0o7777
-    handle, temporary = tempfile.mkstemp(dir=module.tmpdir)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-    os.chmod(temporary, mode)
-    module.atomic_move(temporary, path)
-    # atomic_move gives a new file what the umask leaves of 0666.
-    open_for_others(path, mode)
+    if own or not os.path.exists(path):
+        write_at_once(path, content)
+    else:
+        status = os.stat(path)
+        owner = (status.st_uid, status.st_gid) if os.geteuid() == 0 else None
+        write_at_once(path, content, status.st_mode & 0o7777, owner)
     if own:
         open_for_others(folder, os.stat(folder).st_mode & 0o7777 | 0o755)
 
@@ -212,9 +210,7 @@ def keep_copy(path):
     while os.path.lexists("{0}.{1}".format(name, number)):
         number += 1
     copy = "{0}.{1}".format(name, number)
-    handle = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(existing(path) or b"")
+    write_at_once(copy, existing(path) or b"", 0o600)
     return copy
 
 
@@ -309,9 +305,16 @@ def main():
         key_last = wanted["state"] == "absent"
         for path in sorted(changes, key=lambda path: (path == place["keyring"]) == key_last):
             own = path in place.values()
-            if not own:
-                result["backups"].append(keep_copy(path))
-            write(module, path, changes[path], own)
+            try:
+                if not own:
+                    result["backups"].append(keep_copy(path))
+                write(path, changes[path], own)
+            except OSError as error:
+                module.fail_json(
+                    msg="{0} cannot be written: {1}. It is as it was; other files of `paths` may be changed "
+                    "already. Run again when the cause is gone.".format(path, error),
+                    **result,
+                )
     module.exit_json(changed=bool(changes), **result)
 
 

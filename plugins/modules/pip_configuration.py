@@ -60,6 +60,7 @@ import stat
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.neuronops.vllm.plugins.module_utils import addresses, forms, pip_settings
+from ansible_collections.neuronops.vllm.plugins.module_utils.files import write_at_once
 
 SECTION = re.compile(r"\[(.+)\]")
 
@@ -199,15 +200,9 @@ def main():
                 before = file.read()
         after = configured(before, module.params["extra_index_urls"], module.params["options"], path)
         if after != before and not module.check_mode:
-            # Nobody else reads it before it has its mode: there may be a password in it.
-            with open(
-                os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-            ) as file:
-                file.write(after)
-            if status and os.geteuid() == 0:
-                os.chown(path + ".new", status.st_uid, status.st_gid)
-            os.chmod(path + ".new", stat.S_IMODE(status.st_mode) if status else 0o644)
-            os.replace(path + ".new", path)
+            owner = (status.st_uid, status.st_gid) if status and os.geteuid() == 0 else None
+            # There may be a password in it, so who could not read it before cannot now.
+            write_at_once(path, after, stat.S_IMODE(status.st_mode) if status else 0o644, owner)
     except (OSError, UnicodeDecodeError, forms.FormError, pip_settings.SettingsError) as error:
         module.fail_json(msg="pip cannot be configured in %s: %s" % (path, error))
     module.exit_json(

@@ -112,6 +112,7 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.environment import 
     shown,
     site_packages,
 )
+from ansible_collections.neuronops.vllm.plugins.module_utils.files import write_at_once
 from ansible_collections.neuronops.vllm.plugins.module_utils.packages import (
     ARGUMENTS,
     PackagesError,
@@ -247,7 +248,7 @@ class Environment:
 
     def keep_lock(self, lock):
         """Leave the lock in the environment, and the versions of all locks for whoever installs more."""
-        write(self.lock_file, lock)
+        write_at_once(self.lock_file, lock)
         self.write_constraints()
 
     def forget_lock(self):
@@ -263,7 +264,7 @@ class Environment:
         for path in sorted(glob.glob(os.path.join(glob.escape(self.own), "*.lock"))):
             packages.update(self.kept(path))
         lines = ["%s==%s" % item for item in sorted(packages.items())]
-        write(os.path.join(self.own, "constraints.txt"), "".join(line + "\n" for line in lines))
+        write_at_once(os.path.join(self.own, "constraints.txt"), "".join(line + "\n" for line in lines))
 
 
 def complains(line, wanted, excluded):
@@ -278,14 +279,6 @@ def lock_part(lock, names):
     """Return a lock of some packages of a lock."""
     packages = forms.lock(lock)
     return forms.lock_text({name: packages[name] for name in names if name in packages})
-
-
-def write(path, text):
-    """Replace a file at once, readable by everybody."""
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(path + ".new", 0o644)
-    os.replace(path + ".new", path)
 
 
 def open_to_all(path):

@@ -191,6 +191,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import fetch_file
 from ansible_collections.neuronops.vllm.plugins.module_utils import process
 from ansible_collections.neuronops.vllm.plugins.module_utils.environment import observe_packages
+from ansible_collections.neuronops.vllm.plugins.module_utils.files import sha256
 from ansible_collections.neuronops.vllm.plugins.module_utils.forms import (
     FormError,
     form,
@@ -216,7 +217,6 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import 
     checkout,
     is_local,
     kind,
-    sha256,
     unpack,
     verify_signature,
     wanted_version,

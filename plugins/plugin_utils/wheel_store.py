@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ansible.module_utils.urls import open_url
 from ansible_collections.neuronops.vllm.plugins.module_utils.addresses import has_credentials, shown
+from ansible_collections.neuronops.vllm.plugins.module_utils.files import replacing, sha256, write_at_once
 from ansible_collections.neuronops.vllm.plugins.module_utils.forms import FormError, fields, form, sequence, wheel_name
 from ansible_collections.neuronops.vllm.plugins.module_utils.forms import requirement as one_requirement
 
@@ -40,15 +40,6 @@ Check = Callable[[dict[str, Any]], None]
 
 class StoreError(Exception):
     """A place for wheels that cannot be used, or a wheel in it that is not the right one; the message says why."""
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def checked(manifest: Any, check: Check | None = None, what: str = "the manifest") -> dict[str, Any]:
@@ -101,10 +92,12 @@ def write(folder: Path, wheel: Path, manifest: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wheel.chmod(0o644)
     wheel.replace(folder / manifest["wheel"])
-    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".", delete=False) as file:
-        json.dump(manifest, file, indent=2, sort_keys=True)
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(folder / MANIFEST)
+    write_manifest(folder, manifest)
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest beside a wheel that is there."""
+    write_at_once(folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True))
 
 
 class Mirror:
@@ -155,23 +148,18 @@ class Mirror:
         if manifest is None:
             return None
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("wb", dir=folder, prefix=".", delete=False) as file:
-            partial = Path(file.name)
-            try:
-                digest = hashlib.sha256()
-                blocks = self._get(f"{name}/{manifest['wheel']}", MOST_WHEEL)
-                for block in blocks or ():
-                    digest.update(block)
-                    file.write(block)
-                file.flush()
-                if blocks is None or digest.hexdigest() != manifest["sha256"]:
-                    raise StoreError(
-                        f"{self.place}/{name}/{manifest['wheel']} is missing or is not what its manifest says. Nothing "
-                        "was installed; remove the folder there, and it is built anew."
-                    )
-                write(folder, partial, manifest)
-            finally:
-                partial.unlink(missing_ok=True)
+        with replacing(folder / manifest["wheel"]) as file:
+            digest = hashlib.sha256()
+            blocks = self._get(f"{name}/{manifest['wheel']}", MOST_WHEEL)
+            for block in blocks or ():
+                digest.update(block)
+                file.write(block)
+            if blocks is None or digest.hexdigest() != manifest["sha256"]:
+                raise StoreError(
+                    f"{self.place}/{name}/{manifest['wheel']} is missing or is not what its manifest says. Nothing "
+                    "was installed; remove the folder there, and it is built anew."
+                )
+        write_manifest(folder, manifest)
         return manifest
 
     def put(self, name: str, folder: Path) -> None:
@@ -225,15 +213,8 @@ class Mirror:
             else:
                 target = Path(self.place, name).expanduser()
                 target.parent.mkdir(parents=True, exist_ok=True)
-                # A name of its own: two controllers may write the same wheel at a time.
-                with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=".", delete=False) as file:
-                    partial = Path(file.name)
-                try:
-                    shutil.copyfile(path, partial)
-                    partial.chmod(0o644)
-                    partial.replace(target)
-                finally:
-                    partial.unlink(missing_ok=True)
+                with replacing(target) as file, path.open("rb") as opened:
+                    shutil.copyfileobj(opened, file)
         except OSError as error:
             raise StoreError(f"{self.place}/{name} cannot be written: {error}") from error
 

@@ -226,8 +226,8 @@ def test_the_key_comes_first_and_goes_last(host: Host, monkeypatch: pytest.Monke
     """No file may ever name a key that is not there, and a run can be cut off after each write."""
     write, order = neuron_repository.write, []
 
-    def watched(module: Any, path: str, content: bytes | None, own: bool) -> None:
-        write(module, path, content, own)
+    def watched(path: str, content: bytes | None, own: bool) -> None:
+        write(path, content, own)
         order.append(path)
         assert host.keyring.exists() or not host.source.exists()
 
@@ -235,6 +235,16 @@ def test_the_key_comes_first_and_goes_last(host: Host, monkeypatch: pytest.Monke
     host.run()
     host.run(None, state="absent")
     assert order == [str(path) for path in (host.keyring, host.source, host.source, host.keyring)]
+
+
+def test_a_file_that_cannot_be_written_is_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(neuron_repository, "write_at_once", full)
+    done = host.run()
+    assert done["failed"] and f"{host.keyring} cannot be written: [Errno 28] No space left" in done["msg"]
+    assert host.files() == {}
 
 
 def test_absent_takes_source_and_key_away_once(host: Host) -> None:
