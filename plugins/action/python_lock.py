@@ -9,23 +9,19 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible import constants
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible_collections.neuronops.vllm.plugins.module_utils import forms
 from ansible_collections.neuronops.vllm.plugins.module_utils.files import write_at_once
 from ansible_collections.neuronops.vllm.plugins.module_utils.packages import ARGUMENTS, PackagesError, check_lock
 from ansible_collections.neuronops.vllm.plugins.module_utils.resolve import checked, resolve
-from ansible_collections.neuronops.vllm.plugins.plugin_utils import task_environment
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import store, task_environment
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.observation import said
-from ansible_collections.neuronops.vllm.plugins.plugin_utils.turns import turn
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import on_controller, requirement
 
 # What decides on the content of a lock. Where a package is downloaded from does not, as hashes name its content; an
@@ -84,28 +80,14 @@ def lock_file(arguments: dict[str, Any]) -> Path:
     return Path(str(arguments["path"])).expanduser().absolute() / file
 
 
-def turn_file(lock: Path) -> Path:
-    """Return where the hosts of one run tell each other about one lock: in the run's own temporary folder."""
-    name = hashlib.sha256(str(lock.resolve()).encode()).hexdigest()[:16]
-    return Path(constants.DEFAULT_LOCAL_TMP) / f"neuronops-{name}"
-
-
 def check_writable(folder: Path, make: bool) -> None:
     """Fail unless a file can be written into the folder, which may not exist yet; asked before any work."""
-    advice = f"Set {OPTIONS.format('lock_path')} to a folder that lasts and can be written to."
     try:
-        if make:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                return
-        there = folder
-        while not there.exists():
-            there = there.parent
-        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            raise OSError(f"{there} cannot be written to")
+        store.check_writable(folder) if make else store.check_can_be_made(folder)
     except OSError as error:
         raise LockError(
-            f"Locks cannot be kept in {folder} on the controller: {error}. {advice} Nothing was resolved."
+            f"Locks cannot be kept in {folder} on the controller: {error}. Set {OPTIONS.format('lock_path')} to a "
+            "folder that lasts and can be written to. Nothing was resolved."
         ) from error
 
 
@@ -143,23 +125,15 @@ def read(path: Path, arguments: dict[str, Any]) -> tuple[str, dict[str, str]]:
     }
 
 
-class UnreachableError(Exception):
-    """The host that was to resolve cannot be reached; the next one tries."""
-
-    def __init__(self, answer: dict[str, Any]) -> None:
-        super().__init__(answer.get("msg"))
-        self.answer = answer
-
-
 class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         result.update(changed=False, path="", resolved=False, lock="", packages={})
         try:
             return self._lock(result, task_vars or {})
-        except (LockError, PackagesError) as error:
+        except (LockError, PackagesError, store.NotMadeError) as error:
             return {**result, "failed": True, "msg": str(error)}
-        except UnreachableError as error:
+        except store.UnreachableError as error:
             return {**result, "unreachable": True, "msg": said(error.answer)}
 
     def _lock(self, result: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
@@ -169,41 +143,49 @@ class ActionModule(ActionBase):
         if refused:
             raise LockError(refused)
         path = lock_file(arguments)
-        started = time.time()
         result["path"] = str(path)
-        with turn(turn_file(path)) as notes:
-            refresh = arguments["refresh"] and not notes.get("resolved_by")
-            if not path.is_file() or refresh:
-                self._check_resolver(arguments)
-                check_writable(path.parent, make=not self._task.check_mode)
-                if self._task.check_mode:
-                    return {**result, "changed": True}
-                failed = notes.get("failed", 0)
-                if isinstance(failed, float) and failed > started:
-                    # Another host tried while this one waited: no need to hear the same from each host in turn.
-                    raise LockError(str(notes.get("msg", "")))
-                before = path.read_bytes().decode(errors="replace") if path.is_file() else ""
-                host = self._host(task_vars)
-                try:
-                    lock = self._resolve(arguments, environment, task_vars)
-                except (LockError, PackagesError) as error:
-                    where = "on the controller" if arguments["resolver"] == "controller" else f"on {host}"
-                    notes.update(failed=time.time(), msg=f"{error} (resolved {where} for all hosts of this platform)")
-                    # No exception: the notes are for those who wait.
-                    return {**result, "failed": True, "msg": notes["msg"]}
-                write_at_once(path, self._head(arguments, host) + lock)
-                notes["resolved_by"] = host
+        if self._task.check_mode:
+            if path.is_file() and not arguments["refresh"]:
                 text, packages = read(path, arguments)
-                result.update(changed=text != before, resolved=True)
-                if self._task.diff:
-                    result["diff"] = {
-                        "before": before,
-                        "after": text,
-                        "before_header": str(path),
-                        "after_header": str(path),
-                    }
-        text, packages = read(path, arguments)
+                return {**result, "lock": text, "packages": packages}
+            self._prepare(path, arguments)
+            return {**result, "changed": True}
+
+        def look() -> tuple[str, dict[str, str]] | None:
+            return read(path, arguments) if path.is_file() else None
+
+        def make() -> tuple[str, dict[str, str]]:
+            before = path.read_bytes().decode(errors="replace") if path.is_file() else ""
+            host = self._host(task_vars)
+            try:
+                lock = self._resolve(arguments, environment, task_vars)
+            except (LockError, PackagesError) as error:
+                where = "on the controller" if arguments["resolver"] == "controller" else f"on {host}"
+                raise store.NotMadeError(f"{error} (resolved {where} for all hosts of this platform)") from error
+            try:
+                write_at_once(path, self._head(arguments, host) + lock)
+            except OSError as error:
+                raise LockError(f"The lock {path} on the controller cannot be written: {error}.") from error
+            text, packages = read(path, arguments)
+            result["changed"] = text != before
+            if self._task.diff:
+                result["diff"] = {
+                    "before": before,
+                    "after": text,
+                    "before_header": str(path),
+                    "after_header": str(path),
+                }
+            return text, packages
+
+        (text, packages), result["resolved"] = store.once(
+            path, look, make, prepare=lambda: self._prepare(path, arguments), anew=arguments["refresh"]
+        )
         return {**result, "lock": text, "packages": packages}
+
+    def _prepare(self, path: Path, arguments: dict[str, Any]) -> None:
+        """Fail where a lock cannot be resolved or kept; before any work."""
+        self._check_resolver(arguments)
+        check_writable(path.parent, make=not self._task.check_mode)
 
     def _check_resolver(self, arguments: dict[str, Any]) -> None:
         """Fail where the controller is to resolve from a folder that only hosts see."""
@@ -234,7 +216,7 @@ class ActionModule(ActionBase):
             task_vars=task_vars,
         )
         if answer.get("unreachable"):
-            raise UnreachableError(answer)
+            raise store.UnreachableError(answer)
         if answer.get("failed"):
             raise LockError(said(answer))
         try:

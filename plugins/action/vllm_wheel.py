@@ -14,7 +14,7 @@ import json
 import re
 import secrets
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,8 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import 
     shown,
     wanted_version,
 )
-from ansible_collections.neuronops.vllm.plugins.plugin_utils import build_tools
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import build_tools, store
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.observation import said
-from ansible_collections.neuronops.vllm.plugins.plugin_utils.turns import turn
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import requirement
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.wheel_store import (
     FIELDS,
@@ -100,10 +99,30 @@ def told(answer: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def locked_commit(store: Path, arguments: dict[str, Any]) -> str:
+def check_writable(folder: Path) -> None:
+    """Fail unless wheels can be kept in the folder; before any work."""
+    try:
+        store.check_writable(folder)
+    except OSError as error:
+        raise StoreError(
+            f"Wheels cannot be kept in {folder} on the controller: {error}. Set vllm_wheel_path (path of the module) "
+            "to a folder that lasts and can be written to. Nothing was built."
+        ) from error
+
+
+def truth(arguments: dict[str, Any], name: str, default: bool) -> bool:
+    """Return an argument that is true or false, also where it was given as text; raises StoreError."""
+    value = arguments.get(name)
+    try:
+        return bool(boolean(default if value is None or value == "" else value))
+    except TypeError as error:
+        raise StoreError(f"{name} is {value!r}, and should be true or false. Nothing was changed.") from error
+
+
+def locked_commit(wheels: Path, arguments: dict[str, Any]) -> str:
     """Return the commit that the same ref of the same source was when a wheel in the store was built from it."""
     wanted = [shown(str(arguments.get("source") or DEFAULT_SOURCE)), arguments["stack"]["vllm"]["ref"]]
-    for manifest in map(read, sorted(store.glob("vllm-*"))):
+    for manifest in map(read, sorted(wheels.glob("vllm-*"))):
         if manifest and [manifest.get("source"), manifest.get("ref")] == wanted:
             return str(manifest["commit"])
     return ""
@@ -129,50 +148,49 @@ class ActionModule(ActionBase):
 
     def _wheel(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the result: the wheel from the store, from the mirror or from the host."""
-        store = Path(str(arguments["path"])).expanduser().absolute()
-        folder = store / folder_name(arguments)
-        host = str(self._variables.get("inventory_hostname", ""))
-        started = time.time()
+        wheels = Path(str(arguments["path"])).expanduser().absolute()
+        folder = wheels / folder_name(arguments)
         result: dict[str, Any] = {"changed": False, "built": False, "directory": str(folder), "wheel": ""}
+        mirror_write = truth(arguments, "mirror_write", False)
+        insecure = truth(arguments, "mirror_insecure", False)
+        mirror = Mirror(str(arguments["mirror"]), insecure) if arguments.get("mirror") else None
 
         def check(manifest: dict[str, Any]) -> None:
             check_wheel(manifest, arguments)
 
-        insecure = boolean(arguments.get("mirror_insecure") or False)
-        mirror = Mirror(str(arguments["mirror"]), insecure) if arguments.get("mirror") else None
+        def look() -> dict[str, Any] | None:
+            return read(folder, check)
+
+        def make() -> dict[str, Any]:
+            fetched = mirror.fetch(folder.name, folder, check) if mirror else None
+            result["built"] = fetched is None
+            return fetched or self._build(wheels, folder, arguments, check)
+
         if self._task.check_mode:
-            manifest = read(folder, check)
+            manifest = look()
             return {**result, "changed": not manifest, **_facts(manifest)}
-        with turn(folder.with_name(f".{folder.name}.turn")) as notes:
-            manifest = read(folder, check)
-            from_mirror = False
-            if not manifest and mirror:
-                manifest = mirror.fetch(folder.name, folder, check)
-                from_mirror = result["changed"] = bool(manifest)
-            if not manifest:
-                if notes.get("failed", 0) > started:
-                    # Another host tried while this one waited: no need to hear the same from each host in turn.
-                    return {**result, "failed": True, "msg": notes["msg"]}
-                problem = self._build(store, folder, arguments)
-                if problem:
-                    if problem.get("failed"):
-                        notes.update(
-                            failed=time.time(), msg=f"{problem.get('msg')} (built on {host} for all hosts like it)"
-                        )
-                    return {**result, **problem}
-                manifest = read(folder, check)
-                result.update(changed=True, built=True)
-            offered = mirror if not from_mirror and boolean(arguments.get("mirror_write") or False) else None
-            # Also when it was built before: the mirror may have been away then.
-            if offered and offered.manifest(folder.name, check) is None:
-                offered.put(folder.name, folder)
-                result["changed"] = True
+        manifest = look()
+        if not manifest:
+            try:
+                manifest, result["changed"] = store.once(folder, look, make, lambda: check_writable(wheels))
+            except store.NotMadeError as error:
+                return {**result, "built": False, "failed": True, "msg": str(error)}
+            except store.UnreachableError as error:
+                return {**result, "built": False, "unreachable": True, "msg": said(error.answer)}
+        # Also when it was built before: the mirror may have been away then.
+        if manifest and mirror and mirror_write and mirror.manifest(folder.name, check) is None:
+            with store.turn(folder):
+                if mirror.manifest(folder.name, check) is None:
+                    mirror.put(folder.name, folder)
+                    result["changed"] = True
         for warning in dict.fromkeys(mirror.warnings if mirror else ()):
             Display().warning(warning)
         return {**result, **_facts(manifest)}
 
-    def _build(self, store: Path, folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Build on the host and bring the wheel here; return what went wrong, or nothing."""
+    def _build(
+        self, wheels: Path, folder: Path, arguments: dict[str, Any], check: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
+        """Build on the host, bring the wheel here and return its manifest; raises NotMadeError, UnreachableError."""
         build_path = str(arguments.get("build_path") or DEFAULT_BUILD_PATH)
         if not BUILD_PATH.match(build_path) or ".." in build_path.split("/"):
             raise StoreError(
@@ -182,11 +200,12 @@ class ActionModule(ActionBase):
         known = build_tools.lock(arguments["stack"]["vllm"]["build_requirements"], str(arguments["python_version"]))
         sent = {
             "uv_requirement": requirement(),
-            "locked_commit": locked_commit(store, arguments),
+            "locked_commit": locked_commit(wheels, arguments),
             **{name: value for name, value in arguments.items() if not name.startswith("mirror")},
             "build_lock": arguments.get("build_lock") or known,
             # The controller says where the wheel is to be left, and so needs not be told.
             "result_folder": f"wheel-{secrets.token_hex(8)}",
+            "started_by": store.person(),
         }
         if is_local(source) and kind(source) != "git":
             sent["source"] = self._send(source)
@@ -194,17 +213,16 @@ class ActionModule(ActionBase):
             module_name="neuronops.vllm.vllm_wheel", module_args=sent, task_vars=self._variables
         )
         if answer.get("unreachable"):
-            return {"unreachable": True, "msg": said(answer)}
+            raise store.UnreachableError(answer)
         if answer.get("failed"):
-            return {"failed": True, "msg": said(answer)}
+            raise self._not_made(said(answer))
         try:
             facts = told(answer, arguments)
         except FormError as error:
-            return {
-                "failed": True,
-                "msg": f"The host says that it has built a wheel, and it is not the wanted one: {error}. Nothing was "
-                "fetched from it. Is there another program in the place of its Python?",
-            }
+            raise self._not_made(
+                f"The host says that it has built a wheel, and it is not the wanted one: {error}. Nothing was "
+                "fetched from it. Is there another program in the place of its Python?"
+            ) from error
         left = f"{build_path.rstrip('/')}/{WORKPLACE}/{sent['result_folder']}"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
@@ -222,11 +240,17 @@ class ActionModule(ActionBase):
             task_vars=self._variables,
         )
         if not whole:
-            return {
-                "failed": True,
-                "msg": f"The wheel was damaged on its way from the host to {folder}. Run it again.",
-            }
-        return {}
+            raise self._not_made(f"The wheel was damaged on its way from the host to {folder}. Run it again.")
+        manifest = read(folder, check)
+        if not manifest:
+            raise StoreError(
+                f"The wheel that was kept in {folder} cannot be read again. Is the disk full? Run it again."
+            )
+        return manifest
+
+    def _not_made(self, why: str) -> store.NotMadeError:
+        host = getattr(self._task, "delegate_to", None) or self._variables.get("inventory_hostname", "")
+        return store.NotMadeError(f"{why} (built on {host} for all hosts like it)")
 
     def _send(self, source: str) -> str:
         """Copy the file with the sources to the host, where the module removes it with its temporary folder."""

@@ -94,7 +94,6 @@ foreign:
 """
 
 import contextlib
-import fcntl
 import glob
 import os
 import shutil
@@ -103,7 +102,7 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.neuronops.vllm.plugins.module_utils import forms
+from ansible_collections.neuronops.vllm.plugins.module_utils import forms, turns
 from ansible_collections.neuronops.vllm.plugins.module_utils.environment import (
     MANIFESTS,
     normalised,
@@ -166,7 +165,7 @@ class Environment:
     def turn(self):
         """Work on the environment alone: the run before, cut off from us, may still be at it."""
         make_folders(self.own)
-        with open(os.path.join(self.own, ".busy"), "w") as file:
+        with turns.open_file(os.path.join(self.own, ".busy")) as file:
             self.wait_for_turn(file)
             with open(self.log, "w"):
                 pass  # what was said before is of no use any more
@@ -174,12 +173,14 @@ class Environment:
 
     def wait_for_turn(self, file):
         for _second in range(SECONDS_TO_WAIT):
-            try:
-                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                self.say("Waiting for another installation into %s" % self.path)
-                time.sleep(1)
-        raise PackagesError("another installation into %s has been at work for %d s" % (self.path, SECONDS_TO_WAIT))
+            if turns.attempt(file):
+                return
+            self.say("Waiting for another installation into %s: %s" % (self.path, turns.holder(file)))
+            time.sleep(1)
+        raise PackagesError(
+            "another installation into %s, %s, has been at work for %d s. Nothing was changed. Run again when it has "
+            "ended, or end it if it hangs" % (self.path, turns.holder(file), SECONDS_TO_WAIT)
+        )
 
     def other_locks(self):
         """Return {name: version} of everything that other roles put here, according to their locks and manifests."""

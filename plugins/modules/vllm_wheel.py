@@ -101,10 +101,16 @@ options:
     description: Name of the folder that the wheel is left in; set by the action on the controller.
     type: str
     default: ""
+  started_by:
+    description: Who builds, for who waits on the same host; set by the action on the controller.
+    type: str
+    default: ""
   lock_timeout:
-    description: Seconds to wait for another build in O(build_path) to end.
+    description:
+      - Seconds to wait for another build in O(build_path) to end, which another controller has started. Then the module
+        fails with who it is.
     type: int
-    default: 900
+    default: 3600
   disk_needed:
     description: Free space in megabytes that O(build_path) must have.
     type: int
@@ -152,32 +158,30 @@ directory:
   type: str
   returned: always
 wheel:
-  description: Name of the wheel's file; empty in check mode where nothing was built yet.
+  description: Name of the wheel's file; empty in check mode where there is none yet.
   type: str
   returned: always
 sha256:
   description: SHA-256 of the wheel.
   type: str
-  returned: always
+  returned: when there is a wheel
 version:
   description: Version of the wheel.
   type: str
-  returned: always
+  returned: when there is a wheel
   sample: 0.9.2+neuron218
 commit:
   description: Commit that was built; empty for an archive.
   type: str
-  returned: always
+  returned: when there is a wheel
 requirements:
   description: What the wheel requires, except the Neuron packages, which other roles have installed.
   type: list
   elements: str
-  returned: always
+  returned: when there is a wheel
 """
 
 import email.parser
-import errno
-import fcntl
 import glob
 import json
 import os
@@ -189,7 +193,7 @@ import zipfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import fetch_file
-from ansible_collections.neuronops.vllm.plugins.module_utils import process
+from ansible_collections.neuronops.vllm.plugins.module_utils import process, turns
 from ansible_collections.neuronops.vllm.plugins.module_utils.environment import observe_packages
 from ansible_collections.neuronops.vllm.plugins.module_utils.files import sha256
 from ansible_collections.neuronops.vllm.plugins.module_utils.forms import (
@@ -330,43 +334,18 @@ class Workplace:
         os.chmod(self.path, 0o755)
         return self
 
-    def lock(self, timeout):
+    def lock(self, timeout, started_by=""):
         """Wait until no other build has its turn here; say what was waited for, or nothing."""
-        # Only root may open it: who can open a file can also keep it locked.
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        self.file = os.fdopen(os.open(os.path.join(self.path, "lock"), flags, 0o600), "r+", encoding="utf-8")
-        start, other = time.time(), ""
-        while True:
-            try:
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-            other = self.holder()
-            if time.time() - start >= timeout:
-                raise BuildError(
-                    "Another build has %s: %s. It was waited for during %d seconds, and nothing was changed. Run again "
-                    "when it has ended, or set vllm_build_path to another folder." % (self.path, other, timeout)
-                )
-            time.sleep(min(1, timeout / 10))
-        self.file.seek(0)
-        self.file.truncate()
-        came_from = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
-        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        json.dump({"pid": os.getpid(), "from": came_from, "since": since}, self.file)
-        self.file.flush()
-        return other
-
-    def holder(self):
-        """Say who has the lock."""
-        self.file.seek(0)
+        path = os.path.join(self.path, "lock")
         try:
-            said = json.loads(self.file.read(1000))
-            text = "process %d, since %s" % (said["pid"], said["since"])
-            return text + (", started from %s" % said["from"] if said["from"] else "")
-        except (ValueError, KeyError, TypeError):
-            return "a process that has not said yet who it is"
+            # Only root may open it: who can open a file can also keep it locked.
+            self.file, other = turns.take(path, timeout, started_by)
+        except turns.BusyError as error:
+            raise BuildError(
+                "Another build has %s: %s. It was waited for during %d seconds, and nothing was changed. Run again "
+                "when it has ended, or set vllm_build_path to another folder." % (self.path, error.holder, timeout)
+            ) from error
+        return other
 
     def __exit__(self, *_error):
         if hasattr(self, "file"):
@@ -580,7 +559,8 @@ def main():
             build_path=dict(type="path", default="/opt/neuronops/build"),
             build_lock=dict(type="str", default=""),
             result_folder=dict(type="str", default=""),
-            lock_timeout=dict(type="int", default=900),
+            started_by=dict(type="str", default=""),
+            lock_timeout=dict(type="int", default=3600),
             disk_needed=dict(type="int", default=500),
             **ARGUMENTS,
         ),
@@ -596,7 +576,7 @@ def main():
         check_environment(module.params["stack"], module.params["venv"])
         check_disk(build_path, module.params["disk_needed"])
         with Workplace(build_path) as workplace:
-            waited = workplace.lock(module.params["lock_timeout"])
+            waited = workplace.lock(module.params["lock_timeout"], module.params["started_by"])
             if waited:
                 module.warn("Another build in %s was waited for: %s" % (build_path, waited))
             workplace.clean()

@@ -69,7 +69,7 @@ def run_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the action on four hosts at the same time; returns their results and the resolutions."""
     monkeypatch.setattr(action.ActionBase, "run", lambda self, tmp=None, task_vars=None: {})
     monkeypatch.setattr(action.task_environment, "variables", lambda _action: {})
-    monkeypatch.setattr(action.constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
+    monkeypatch.setattr(action.store.constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
 
     def run(answer: dict[str, Any], **others: Any) -> tuple[list[dict[str, Any]], list[str]]:
         resolutions: list[str] = []

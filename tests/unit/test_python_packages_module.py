@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.neuronops.vllm.plugins.module_utils import packages
+from ansible_collections.neuronops.vllm.plugins.module_utils import packages, turns
 from ansible_collections.neuronops.vllm.plugins.module_utils.environment import normalised
 from ansible_collections.neuronops.vllm.plugins.modules import python_packages
 
@@ -363,7 +363,19 @@ def test_another_installation_that_never_ends_is_a_failure(
     answer = run()
     assert answer["failed"]
     assert "has been at work for 3 s" in answer["msg"]
+    assert "a process that has not said yet who it is" in answer["msg"]
     assert (installer.commands, installer.there()) == ([], {})
+
+
+def test_another_installation_is_named(run: Any, environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(python_packages, "SECONDS_TO_WAIT", 1)
+    (environment / "neuronops").mkdir()
+    file, _nobody = turns.take(environment / "neuronops" / ".busy", 0, "alice on laptop")
+    answer = run()
+    file.close()
+    assert answer["failed"]
+    assert f"{environment}, process {os.getpid()}, since 2" in answer["msg"] and "by alice on laptop" in answer["msg"]
+    assert run()["changed"]
 
 
 def test_uv_copies_where_it_cannot_link(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -397,6 +397,26 @@ def test_a_check_run_builds_nothing(tmp_path: Path, arguments: dict[str, Any]) -
     assert host.go(arguments, check=True)["changed"] is False
 
 
+@pytest.mark.parametrize("name", ["mirror_write", "mirror_insecure"])
+def test_what_is_neither_true_nor_false_is_refused(tmp_path: Path, arguments: dict[str, Any], name: str) -> None:
+    answer = make_hosts(tmp_path, builds, 1)[0].go({**arguments, name: "perhaps"})
+    assert answer["failed"] and f"{name} is 'perhaps', and should be true or false" in answer["msg"]
+
+
+def test_a_host_is_told_who_builds_and_where_no_wheel_may_be_kept_nothing_is_built(
+    tmp_path: Path, arguments: dict[str, Any]
+) -> None:
+    host = make_hosts(tmp_path, builds, 1)[0]
+    (tmp_path / "store").write_text("a file")
+    answer = host.go(arguments)
+    assert answer["failed"] and "Wheels cannot be kept in" in answer["msg"] and "vllm_wheel_path" in answer["msg"]
+    assert host.calls == 0
+    (tmp_path / "store").unlink()
+    host.go({**arguments, "started_by": "somebody else"})
+    assert host.sent["started_by"] == action.store.person()
+    assert [path.name for path in tmp_path.glob("store/.*")] == [], "no turn is left"
+
+
 def test_a_damaged_wheel_is_built_anew(tmp_path: Path, arguments: dict[str, Any]) -> None:
     host = make_hosts(tmp_path, builds, 1)[0]
     answer = host.go(arguments)
@@ -710,6 +730,50 @@ def test_two_builds_at_a_time_wait_and_name_the_other(
         assert not run({**parameters, "lock_timeout": 20})["failed"]
     assert f"process {os.getpid()}" in warnings[0]
     assert (Path(workplace.path) / "lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_two_controllers_that_build_on_one_host_each_get_their_wheel(
+    parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    """With real processes, of which one waits for the other and says for whom."""
+    (tmp_path / "backend").write_text("import time; time.sleep(1.5)\n" + BACKEND)
+    code = """
+import json, sys
+from ansible_collections.neuronops.vllm.plugins.modules import vllm_wheel as module
+parameters, uv = json.loads(sys.argv[1])
+warnings = []
+class FakeModule:
+    check_mode = False
+    def __init__(self, argument_spec, **_options):
+        self.params = {**{name: option.get("default") for name, option in argument_spec.items()}, **parameters}
+    def warn(self, text):
+        warnings.append(text)
+    def exit_json(self, **answer):
+        print(json.dumps({**answer, "pid": module.os.getpid(), "warnings": warnings}))
+    def fail_json(self, msg):
+        sys.exit(msg)
+module.AnsibleModule = FakeModule
+module.have_uv = lambda *_arguments: uv
+module.main()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / ".build" / "collections")}
+    environment.pop("SSH_CONNECTION", None)
+    processes = []
+    for who in ("alice", "bob"):
+        given = {**parameters, "result_folder": f"wheel-of-{who}", "started_by": f"{who} on {who}s-laptop"}
+        command = [sys.executable, "-c", code, json.dumps([given, module.have_uv()])]
+        processes.append(subprocess.Popen(command, env=environment, stdout=-1, text=True))
+    answers = {
+        who: json.loads(process.communicate(timeout=60)[0].splitlines()[-1])
+        for who, process in zip(("alice", "bob"), processes, strict=True)
+    }
+    assert left_in(parameters) == ["lock", "wheel-of-alice", "wheel-of-bob"]
+    for who, answer in answers.items():
+        assert built({**parameters, "result_folder": f"wheel-of-{who}"}, answer).exists()
+    (waited,) = [who for who, answer in answers.items() if answer["warnings"]]
+    other = "bob" if waited == "alice" else "alice"
+    assert f"process {answers[other]['pid']}, since 2" in answers[waited]["warnings"][0]
+    assert answers[waited]["warnings"][0].endswith(f", started by {other} on {other}s-laptop")
 
 
 def test_others_can_fetch_the_wheel_whatever_the_umask_is(parameters: dict[str, Any]) -> None:
