@@ -151,6 +151,7 @@ class ActionModule(ActionBase):
         wheels = Path(str(arguments["path"])).expanduser().absolute()
         folder = wheels / folder_name(arguments)
         result: dict[str, Any] = {"changed": False, "built": False, "directory": str(folder), "wheel": ""}
+        may_build = truth(arguments, "build", True)
         mirror_write = truth(arguments, "mirror_write", False)
         insecure = truth(arguments, "mirror_insecure", False)
         mirror = Mirror(str(arguments["mirror"]), insecure) if arguments.get("mirror") else None
@@ -163,14 +164,17 @@ class ActionModule(ActionBase):
 
         def make() -> dict[str, Any]:
             fetched = mirror.fetch(folder.name, folder, check) if mirror else None
+            if not fetched and not may_build:
+                raise StoreError(f"The mirror had {folder.name} a moment ago, and has it no more. Run it again.")
             result["built"] = fetched is None
             return fetched or self._build(wheels, folder, arguments, check)
 
         if self._task.check_mode:
             manifest = look()
-            return {**result, "changed": not manifest, **_facts(manifest)}
+            would = not manifest and (may_build or bool(mirror and mirror.manifest(folder.name, check)))
+            return {**result, "changed": would, **_facts(manifest)}
         manifest = look()
-        if not manifest:
+        if not manifest and (may_build or (mirror and mirror.manifest(folder.name, check))):
             try:
                 manifest, result["changed"] = store.once(folder, look, make, lambda: check_writable(wheels))
             except store.NotMadeError as error:
@@ -201,7 +205,7 @@ class ActionModule(ActionBase):
         sent = {
             "uv_requirement": requirement(),
             "locked_commit": locked_commit(wheels, arguments),
-            **{name: value for name, value in arguments.items() if not name.startswith("mirror")},
+            **{name: value for name, value in arguments.items() if not name.startswith("mirror") and name != "build"},
             "build_lock": arguments.get("build_lock") or known,
             # The controller says where the wheel is to be left, and so needs not be told.
             "result_folder": f"wheel-{secrets.token_hex(8)}",

@@ -43,6 +43,12 @@ options:
     description: Take wheels from a O(mirror) at C(http://) too, where everybody between can put in other ones.
     type: bool
     default: false
+  build:
+    description:
+      - Whether to build a wheel that is neither in O(path) nor in O(mirror). With V(false) nothing is ever built; where
+        there is no wheel RV(wheel) is empty, and that is no failure.
+    type: bool
+    default: true
   stack:
     description: The entry of the stack data, as P(neuronops.vllm.stack#lookup) returns it.
     type: dict
@@ -158,7 +164,7 @@ directory:
   type: str
   returned: always
 wheel:
-  description: Name of the wheel's file; empty in check mode where there is none yet.
+  description: Name of the wheel's file; empty in check mode and with O(build=false) where there is none yet.
   type: str
   returned: always
 sha256:
@@ -548,6 +554,7 @@ def main():
             mirror=dict(type="str", default=""),
             mirror_write=dict(type="bool", default=False),
             mirror_insecure=dict(type="bool", default=False),
+            build=dict(type="bool", default=True),
             stack=dict(type="dict", required=True),
             source=dict(type="str", default="https://github.com/vllm-project/vllm.git"),
             source_checksum=dict(type="str", default=""),

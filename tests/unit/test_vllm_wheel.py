@@ -397,7 +397,36 @@ def test_a_check_run_builds_nothing(tmp_path: Path, arguments: dict[str, Any]) -
     assert host.go(arguments, check=True)["changed"] is False
 
 
-@pytest.mark.parametrize("name", ["mirror_write", "mirror_insecure"])
+@pytest.mark.parametrize("no", [False, "no", "false"])
+@pytest.mark.parametrize("check", [False, True])
+def test_who_may_not_build_gets_a_wheel_that_is_there(
+    tmp_path: Path, arguments: dict[str, Any], no: Any, check: bool
+) -> None:
+    builder, other = make_hosts(tmp_path, builds, 2)
+    mirror = tmp_path / "mirror"
+    asking = {**arguments, "build": no, "mirror": str(mirror), "mirror_write": True}
+    answer = other.go(asking, check)
+    directory = str(Path(arguments["path"]) / action.folder_name(arguments))
+    assert answer == {"changed": False, "built": False, "directory": directory, "wheel": ""}
+    assert not Path(arguments["path"]).exists() and not mirror.exists()
+    first = builder.go({**arguments, "mirror": str(mirror), "mirror_write": True})
+    assert other.go(asking, check) == {**first, "changed": False, "built": False}
+    elsewhere = {**asking, "path": str(tmp_path / "another controller")}
+    answer = other.go(elsewhere, check)
+    assert (answer["changed"], answer["built"], answer["wheel"]) == (True, False, "" if check else first["wheel"])
+    assert Path(elsewhere["path"]).exists() is not check
+    assert other.calls == 0
+
+
+def test_who_may_not_build_does_not_wait_for_who_builds(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    folder = Path(arguments["path"]) / action.folder_name(arguments)
+    with action.store.turn(folder):
+        start = time.monotonic()
+        assert make_hosts(tmp_path, builds, 1)[0].go({**arguments, "build": False})["wheel"] == ""
+        assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("name", ["build", "mirror_write", "mirror_insecure"])
 def test_what_is_neither_true_nor_false_is_refused(tmp_path: Path, arguments: dict[str, Any], name: str) -> None:
     answer = make_hosts(tmp_path, builds, 1)[0].go({**arguments, name: "perhaps"})
     assert answer["failed"] and f"{name} is 'perhaps', and should be true or false" in answer["msg"]
