@@ -13,6 +13,7 @@ from typing import Any
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
 
+from plugins.module_utils.versions import numbers  # noqa: E402 - after the path to it
 from plugins.plugin_utils import stacks  # noqa: E402 - after the path to it
 
 TARGET = CHECKOUT / "docs" / "versions.md"
@@ -56,17 +57,13 @@ def context(entry: dict[str, Any]) -> str:
     return f"{limit} tokens" if limit else "the model's"
 
 
-def kernel_numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in version.split("."))
-
-
 def systems(entry: dict[str, Any]) -> str:
     """Return the systems whose own Python the entry runs with, and what their kernel is in the way of."""
     below = entry["kernel"]["below"]
     found = []
     for name, (python, kernel) in SYSTEMS.items():
         if python in entry["pythons"]:
-            too_new = below and kernel_numbers(kernel) >= kernel_numbers(below)
+            too_new = below and numbers(kernel) >= numbers(below)
             found.append(f"{name} (with a kernel older than {below})" if too_new else name)
     return ", ".join(found)
 

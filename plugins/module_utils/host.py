@@ -14,7 +14,7 @@ import json
 import os
 import re
 
-from ansible_collections.neuronops.vllm.plugins.module_utils import boot, files, forms, neuron_ls
+from ansible_collections.neuronops.vllm.plugins.module_utils import boot, files, forms, neuron_ls, versions
 
 VENDOR = "0x1d0f"
 FAMILIES = {
@@ -55,7 +55,7 @@ def kernel(release, root="/", run=None):
         and "rescue" not in image
         and forms.known("kernel release", image)
     ]
-    images.sort(key=_natural)
+    images.sort(key=versions.numbers)
     following, unknown = release, None
     # In a container, or after an image was removed, the running kernel is not among the installed ones.
     if release in images and len(images) > 1:
@@ -87,10 +87,6 @@ def _no_program(_command):
 
 def _has_headers(release, root):
     return os.path.exists(below(root, "lib/modules/{0}/build/Makefile".format(release)))
-
-
-def _natural(text):
-    return [int(part) if part.isdigit() else -1 for part in re.split(r"(\d+)", text) if part.isdigit()]
 
 
 def hardware(root="/"):

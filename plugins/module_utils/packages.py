@@ -87,6 +87,7 @@ def same_version(one, other):
     """Compare two versions as PEP 440 does as far as folders and locks differ: 2024.01.02 is 2024.1.2, 1_2 is 1-2."""
 
     def parts(version):
+        # Letters count here, unlike in versions.numbers: 1.0rc1 and 1.0.1 are two versions.
         pieces = [piece for piece in re.split(r"[._+-]", version.lower()) if piece]
         return [str(int(piece)) if piece.isdigit() else piece for piece in pieces]
 

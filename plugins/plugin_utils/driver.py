@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..module_utils.versions import numbers
 from . import stacks
 
 DRIVER = "aws-neuronx-dkms"
@@ -65,7 +66,7 @@ def plan(host: Mapping[str, Any], facts: Mapping[str, Any], options: Mapping[str
 
 def version_key(version: str) -> tuple[int, ...]:
     """Return the numbers of a version, without the build hash that some packages carry."""
-    return tuple(int(number) for number in re.findall(r"\d+", plain_version(version)))
+    return numbers(plain_version(version))
 
 
 def plain_version(version: str) -> str:
@@ -92,10 +93,11 @@ def builds_on(kernel: str, bounds: Mapping[str, str | None]) -> bool:
 
 def kernel_key(release: str) -> tuple[int, ...]:
     """Return the numbers that a kernel's release starts with: (6, 8, 0) for 6.8.0-1021-aws."""
-    numbers = re.match(r"\d+(\.\d+)*", release)
-    if not numbers:
+    upstream = re.match(r"[0-9]+(\.[0-9]+)*", release)
+    if not upstream:
         raise PlanError(f"The kernel's release {release!r} does not start with a number.")
-    return tuple(int(number) for number in numbers[0].split("."))
+    # What the distribution counts behind it says nothing about the interfaces that a driver is built with.
+    return numbers(upstream[0])
 
 
 @dataclass(frozen=True)

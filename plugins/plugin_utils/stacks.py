@@ -13,11 +13,12 @@ import difflib
 import functools
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any, Mapping
 
 import yaml
+
+from ..module_utils.versions import numbers
 
 DATA_FILE = Path(__file__).resolve().parents[2] / "data" / "stacks.yml"
 
@@ -78,7 +79,7 @@ def _with_base(entry: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str
 
 def release(version: str) -> tuple[int, ...]:
     """Return the numbers of a version of vLLM, of which 0.4.0.post1 comes after 0.4.0 and 0.10 after 0.9."""
-    return tuple(int(number) for number in re.findall(r"\d+", version))
+    return numbers(version)
 
 
 def refusal(version: str) -> str | None:

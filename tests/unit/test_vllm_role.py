@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import ARCHIVES, kind
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import stacks
 
 from tests.unit.role_variables import ROLES, read, value
@@ -79,3 +81,16 @@ def test_the_lock_is_resolved_where_the_option_says() -> None:
 def test_no_path_that_a_host_told_is_used() -> None:
     text = "".join(path.read_text() for path in Path(ROLES, "vllm").rglob("*.yml"))
     assert "python.executable" not in text and "real_path" not in text
+
+
+def test_the_role_knows_an_archive_by_the_same_ends_as_the_module() -> None:
+    patterns = [
+        pattern
+        for file in (ROLES / "vllm" / "tasks").glob("*.yml")
+        for pattern in re.findall(r"search\('([^']*tgz[^']*)'\)", file.read_text(encoding="utf-8"))
+    ]
+    for pattern in patterns:
+        for end in ARCHIVES:
+            assert re.search(pattern, f"https://mirror.example/vllm{end}"), f"{pattern} does not know {end}"
+        assert not re.search(pattern, "https://mirror.example/vllm.git")
+    assert all(kind(f"/srv/vllm{end}") == "archive" for end in ARCHIVES)

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+from plugins.module_utils.versions import numbers
 from sandbox import engine
 from tests.vm.image import Disk
 
@@ -100,7 +101,7 @@ class Machine:
 
     def _newest_kernel(self) -> str:
         names = re.findall(r"/vmlinuz-([^/]+)/", self._debugfs("ls -p /boot"))
-        newest: str = max(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+        newest: str = max(names, key=numbers)
         return newest
 
     def _debugfs(self, request: str) -> str:
