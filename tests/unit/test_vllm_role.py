@@ -14,6 +14,8 @@ from ansible_collections.neuronops.vllm.plugins.plugin_utils import stacks
 from tests.unit.role_variables import ROLES, read, value
 
 FOUND = {
+    "path": "/opt/aws_neuron_venv_pytorch",
+    "exists": True,
     "python": {"works": True, "version": "3.11.7", "executable": "/usr/bin/python3.11", "problem": None},
     "packages": {"vllm": "0.9.2+neuron218"},
     "damaged": {},
@@ -46,7 +48,7 @@ def done(**changed: Any) -> bool:
     inputs = value("_vllm_inputs", known())
     manifest = {"inputs": inputs, "packages": {"vllm": "0.9.2+neuron218"}, "files": {}}
     host = {"environments": [{**FOUND, "manifests": {"vllm": manifest}}]}
-    return bool(value("_vllm_done", known(__vllm_host=host, **changed)))
+    return bool(value("_vllm_plan", known(__vllm_host=host, **changed))["done"])
 
 
 def test_a_finished_host_is_done() -> None:
