@@ -23,6 +23,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "repository": {"manager": "apt"},
     },
 }
+RELEASE: dict[str, Any] = {
+    "schema": 1,
+    "id": "vllm-0.9.2-0a1b2c3d",
+    "stack": "vllm-0.9.2",
+    "completed_at": "2026-11-25T15:30:00Z",
+    "layers": ["neuron_venv", "transformers_neuronx", "vllm"],
+}
 ENVIRONMENT: dict[str, Any] = {
     "path": VENV,
     "real_path": "/opt/neuronops/releases/one",
@@ -40,6 +47,7 @@ ENVIRONMENT: dict[str, Any] = {
         }
     },
     "changed_files": [f"{VENV}/pip.conf"],
+    "release": RELEASE,
     "ignored": ["a.json counts as none, and what it is about is done again"],
 }
 GOOD: dict[str, dict[str, Any]] = {
@@ -122,4 +130,10 @@ GOOD: dict[str, dict[str, Any]] = {
     "pip_configuration": {"changed": False, "files": {f"{VENV}/pip.conf": DIGEST}},
     "jupyter_kernel": {"changed": True, "files": {"/home/a/.local/share/jupyter/kernels/x/kernel.json": DIGEST}},
     "python_packages": {"changed": True, "packages": {"torch": "2.5.1"}, "foreign": ["pip"]},
+    "release_record": {
+        "changed": True,
+        "written": ["vllm.json", "release.json"],
+        "release": RELEASE,
+        "diff": [{"before": "", "after": "{}\n", "before_header": "/a", "after_header": "/a"}],
+    },
 }

@@ -12,17 +12,15 @@ from __future__ import annotations
 import csv
 import glob
 import io
-import json
 import os
 import re
 import stat
 
-from ansible_collections.neuronops.vllm.plugins.module_utils import forms, process
-from ansible_collections.neuronops.vllm.plugins.module_utils.files import sha256
+from ansible_collections.neuronops.vllm.plugins.module_utils import forms, process, release
+from ansible_collections.neuronops.vllm.plugins.module_utils.files import LARGEST, content, shown
 
 # Where each role leaves what it knows about the environment, as its last act.
-MANIFESTS = "neuronops"
-LARGEST = 64 << 20  # bytes of a RECORD or a manifest
+MANIFESTS = release.FOLDER
 
 
 def normalised(name):
@@ -35,7 +33,8 @@ def observe(path):
 
     path, real_path (str), exists (bool), python (dict), packages ({name: version}), damaged ({name: what is wrong}),
     manifests ({role: dict}), changed_files (list: files named in a manifest that are gone or differ from it),
-    ignored (list: a sentence about each manifest that was not understood and counts as none).
+    release (dict or None: what says that the environment is complete as a release), ignored (list: a sentence about
+    each manifest, and a release, that was not understood and counts as none).
     """
     result = {
         "path": path,
@@ -46,12 +45,13 @@ def observe(path):
         "damaged": {},
         "manifests": {},
         "changed_files": [],
+        "release": None,
         "ignored": [],
     }
     if result["exists"]:
         result["python"] = observe_python(path)
         result["packages"], result["damaged"] = observe_packages(path)
-        result["manifests"], result["changed_files"], result["ignored"] = observe_manifests(path)
+        result.update(release.observe(path))
     return result
 
 
@@ -125,27 +125,6 @@ def observe_packages(path):
     return packages, damaged
 
 
-def shown(name):
-    """Return the name of a file as text that can be printed and sent."""
-    return name if re.match(r"[\x20-\x7e]*\Z", name) else ascii(name)[1:-1]
-
-
-def content(path):
-    """Return the text of a file that somebody else wrote; raises OSError, or ValueError with what is wrong with it."""
-    with open(path, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("is no file")
-        read = file.read(LARGEST + 1)
-    if len(read) > LARGEST:
-        raise ValueError("has more than %d bytes" % LARGEST)
-    if b"\0" in read:
-        raise ValueError("has zeros in it, as after a power cut")
-    try:
-        return read.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError("is not written in UTF-8") from error
-
-
 def record_problem(folder, dist_info):
     """Say what is missing of an installed package, or None."""
     metadata, record = os.path.join(dist_info, "METADATA"), os.path.join(dist_info, "RECORD")
@@ -209,54 +188,3 @@ def rows_problem(folder, rows):
         if status.st_mode & 0o044 != 0o044 or closed[parent]:
             return "%s cannot be read by other users" % shown(name)[:200]
     return None
-
-
-def observe_manifests(path):
-    """Return ({role: manifest}, [files that differ from what a manifest says], [what was not understood])."""
-    manifests, changed, ignored = {}, [], []
-    for name in sorted(glob.glob(os.path.join(glob.escape(path), MANIFESTS, "*.json"))):
-        role = os.path.basename(name)[: -len(".json")]
-        try:
-            manifest = manifest_of(json.loads(content(name)), forms.form("file name", role, "the manifest's name"))
-        except (OSError, ValueError, RecursionError) as error:
-            # Cut off while it was written, or not ours: as good as none.
-            ignored.append("%s counts as none, and what it is about is done again: %s" % (shown(name), error))
-            continue
-        manifests[role] = manifest
-        changed += [file for file, digest in sorted(manifest.get("files", {}).items()) if sha256(file) != digest]
-    return manifests, changed, ignored
-
-
-def file_name(value, what):
-    """Return the path of a file that a manifest may name; raises forms.FormError."""
-    if not forms.form("line of text", value, what).startswith("/"):
-        raise forms.FormError("%s names %s, which is no path" % (what, forms.shortened(value)))
-    return str(value)
-
-
-def manifest_of(value, role):
-    """Return what a role wrote about an environment, made of what was understood; raises forms.FormError."""
-    found = forms.mapping(value, "the manifest of %s" % role, 100)
-    manifest = {}
-    for name, value in found.items():
-        what = "%s of the manifest of %s" % (forms.form("file name", name, "a key"), role)
-        if name in ("packages", "files"):
-            entries = forms.mapping(value, what)
-            manifest[name] = {}
-            for key, text_of_key in entries.items():
-                if name == "packages":
-                    key = forms.form("package name", key, what)
-                    manifest[name][key] = forms.form("installed version", text_of_key, what)
-                else:
-                    manifest[name][file_name(key, what)] = forms.form("SHA-256", text_of_key, what)
-        elif isinstance(value, list):
-            manifest[name] = [forms.form("line of text", entry, what) for entry in forms.sequence(value, what, 10000)]
-        elif value is None or isinstance(value, bool):
-            manifest[name] = value
-        elif isinstance(value, int):
-            manifest[name] = forms.number(value, what)
-        else:
-            manifest[name] = forms.form("line of text", value, what)
-    if any(isinstance(manifest.get(name, ""), (list, bool, int)) for name in ("role", "inputs", "stack")):
-        raise forms.FormError("the manifest of %s has no texts where they are due" % role)
-    return manifest

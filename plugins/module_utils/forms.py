@@ -91,6 +91,7 @@ _FORMS = {
     "hash": re.compile(r"[0-9a-f]{4,128}\Z"),
     "fingerprint": re.compile(r"[0-9A-F]{40}\Z"),
     "date": re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z"),
+    "time": re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z"),
     "PCI address": re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]\Z"),
     "PCI device id": re.compile(r"[0-9a-f]{4}\Z"),
     "instance type": re.compile(r"[a-z0-9][a-z0-9-]{0,31}\.[a-z0-9-]{1,31}\Z"),

@@ -296,8 +296,32 @@ environments:
     manifests:
       description: What the roles of this collection wrote down when they completed their work, by role.
       type: dict
+    release:
+      description:
+        - What says that all of it is complete as a release, or null. M(neuronops.vllm.release_record) writes it.
+        - One that does not agree with RV(environments[].manifests) counts as none.
+      type: dict
+      contains:
+        schema:
+          description: Number of the file's schema.
+          type: int
+        id:
+          description: Name of the release.
+          type: str
+          sample: vllm-0.9.2-0a1b2c3d
+        stack:
+          description: Name of its stack.
+          type: str
+        completed_at:
+          description: When it was completed, in UTC.
+          type: str
+          sample: "2026-11-25T15:30:00Z"
+        layers:
+          description: Names of its layers.
+          type: list
+          elements: str
     ignored:
-      description: A sentence about each manifest that was not understood, and counts as none.
+      description: A sentence about each manifest, and a release, that was not understood and counts as none.
       type: list
       elements: str
     changed_files:

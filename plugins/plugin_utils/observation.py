@@ -23,7 +23,7 @@ from typing import Any
 
 from ansible.module_utils.common.validation import check_type_list
 from ansible.plugins.action import ActionBase
-from ansible_collections.neuronops.vllm.plugins.module_utils import environment, forms, host
+from ansible_collections.neuronops.vllm.plugins.module_utils import forms, host, release
 
 Check = Callable[[Any, str], Any]
 
@@ -121,7 +121,7 @@ def having(**checks: Check) -> Check:
 def manifests(value: Any, what: str) -> dict[str, Any]:
     found = forms.mapping(value, what, 100)
     return {
-        forms.form("file name", role, f"a key of {what}"): environment.manifest_of(manifest, forms.shortened(role))
+        forms.form("file name", role, f"a key of {what}"): release.manifest_of(manifest, forms.shortened(role))
         for role, manifest in found.items()
     }
 
@@ -130,7 +130,7 @@ PID = whole(2**31, 1)
 COUNT = whole(100000)
 VERSION = of_form("package version")
 PATH = of_form("absolute path")
-FILES = table(environment.file_name, of_form("SHA-256"), MOST_FILES)
+FILES = table(release.file_name, of_form("SHA-256"), MOST_FILES)
 KEY = having(
     fingerprint=of_form("fingerprint"),
     user_ids=each(line, 100),
@@ -138,6 +138,13 @@ KEY = having(
     expired=forms.truth,
     expires_soon=forms.truth,
     revoked=forms.truth,
+)
+RELEASE = having(
+    schema=release.known_schema,
+    id=of_form("file name"),
+    stack=of_form("line of text"),
+    completed_at=of_form("time"),
+    layers=each(of_form("file name"), 100),
 )
 
 NEURON_INFO: dict[str, Check] = {
@@ -207,7 +214,8 @@ NEURON_INFO: dict[str, Check] = {
             packages=table(of_form("package name"), of_form("installed version")),
             damaged=table(of_form("line of text"), line),
             manifests=manifests,
-            changed_files=each(environment.file_name),
+            changed_files=each(release.file_name),
+            release=or_none(RELEASE),
             ignored=each(line, 1000),
         )
     ),
@@ -244,6 +252,7 @@ ANSWERS: dict[str, dict[str, Check]] = {
         "foreign": each(of_form("package name")),
     },
     "python_venv": {"reason": line},
+    "release_record": {"written": each(of_form("file name"), 100), "release": or_none(RELEASE)},
 }
 
 _DIFFERENCE = having(before=text, after=text, before_header=line, after_header=line)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.neuronops.vllm.plugins.module_utils import environment
+from ansible_collections.neuronops.vllm.plugins.module_utils import environment, release
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,7 +78,7 @@ def test_metadata_is_read_whatever_it_is(metadata: bytes, folder: Path, tried: C
 def test_a_manifest_has_its_types_or_counts_as_none(content: bytes, folder: Path, tried: Callable[[str], None]) -> None:
     tried("manifest")
     (folder.parents[2] / "neuronops" / "demo.json").write_bytes(content)
-    manifests, changed, ignored = environment.observe_manifests(str(folder.parents[2]))
+    manifests, changed, ignored = release.observe_manifests(str(folder.parents[2]))
     assert (len(manifests), len(ignored)) in ((1, 0), (0, 1))
     for manifest in manifests.values():
         assert all(isinstance(text, str) for text in manifest.get("packages", {}).values())
