@@ -8,8 +8,11 @@ A layer is what one role puts into an environment, and its record is what the ro
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from packaging.version import InvalidVersion, Version
 
 LAYERS = ("neuron_venv", "transformers_neuronx", "vllm")
 # How many sentences about packages are given: where all of them are gone, nobody reads each name.
@@ -96,3 +99,42 @@ def _shortened(sentences: Iterable[str]) -> list[str]:
     if len(every) <= MOST_SENTENCES:
         return every
     return [*every[:MOST_SENTENCES], f"{len(every) - MOST_SENTENCES} more packages are missing, damaged or others"]
+
+
+def beside(found: Mapping[str, Any], locked: Iterable[Mapping[str, Any]], pythons: Iterable[str]) -> dict[str, Any]:
+    """Return what stands in an environment for the layers that come on top of it, whether it has been made or not.
+
+    found: an entry of `environments` as neuron_info returns it.
+    locked: the layers that were locked in this run, each with name, path, python_version and packages; an empty one is
+    left out. One of the same path is what the environment has or will have; of other layers the records count.
+    pythons: versions of Python to take where neither says one, best first; empty texts are left out.
+
+    packages        {layer: {name: version}}, the versions in their canonical spelling
+    python_version  for example 3.10
+    """
+    here = [layer for layer in locked if layer.get("path") and _same_path(layer["path"], found["path"])]
+    packages = {layer: manifest.get("packages") or {} for layer, manifest in found["manifests"].items()}
+    # A lock that is not there yet, as in check mode, says nothing.
+    packages.update({str(layer["name"]): layer["packages"] for layer in here if layer["packages"]})
+    versions = [layer.get("python_version") for layer in here]
+    if found["python"]["works"]:
+        versions.append(".".join(str(found["python"]["version"]).split(".")[:2]))
+    return {
+        "packages": {
+            layer: {str(name): _canonical(version) for name, version in sorted(entries.items())}
+            for layer, entries in sorted(packages.items())
+        },
+        "python_version": str(next((version for version in [*versions, *pythons] if version), "")),
+    }
+
+
+def _same_path(one: str, other: str) -> bool:
+    return posixpath.normpath(one) == posixpath.normpath(other)
+
+
+def _canonical(version: str) -> str:
+    """Return a version as PEP 440 writes it: a lock may spell it differently than the folder of what was installed."""
+    try:
+        return str(Version(version))
+    except InvalidVersion:
+        return str(version)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible_collections.neuronops.vllm.plugins.filter.environment_beside import environment_beside
 from ansible_collections.neuronops.vllm.plugins.filter.environment_plan import environment_plan
 
 INPUTS, OTHER = "a" * 64, "b" * 64
@@ -139,3 +140,38 @@ def test_where_all_is_gone_not_every_package_is_named() -> None:
 def test_what_is_not_understood_is_an_error(wanted: dict[str, Any], words: str) -> None:
     with pytest.raises(AnsibleFilterError, match=words):
         environment_plan(found(), {**WANTED, **wanted})
+
+
+LOCKED = {"name": "neuron_venv", "path": VENV, "python_version": "3.11", "packages": {"numpy": "2.0"}}
+NONE = {"exists": False, "python": {"works": False, "version": None, "problem": None}, "manifests": {}, "packages": {}}
+
+
+def test_what_was_locked_for_a_path_stands_there_before_and_after_it_is_made() -> None:
+    beside = environment_beside(found(**NONE), [LOCKED, {}], ["", "3.9"])
+    assert beside == {"packages": {"neuron_venv": {"numpy": "2.0"}}, "python_version": "3.11"}
+    assert environment_beside(found(), [LOCKED, {}], ["", "3.9"]) == beside
+    assert environment_beside(found(), [{**LOCKED, "path": f"{VENV}/"}], []) == beside
+
+
+def test_without_a_lock_of_that_path_the_environment_says_what_stands() -> None:
+    recorded = {"neuron_venv": {"numpy": "1.26.4", "torch": "2.5.1"}}
+    nowhere: list[list[dict[str, Any]]] = [[], [{}], [{**LOCKED, "path": "/elsewhere"}]]
+    for locked in nowhere:
+        beside = environment_beside(found(), locked, ["3.9"])
+        assert beside == {"packages": recorded, "python_version": "3.10"}
+    # In check mode there may be no lock to read.
+    assert environment_beside(found(), [{**LOCKED, "packages": {}}], [])["packages"] == recorded
+
+
+def test_where_nothing_says_the_python_it_is_the_first_that_was_named() -> None:
+    assert environment_beside(found(**NONE), [{}], ["", "3.9", "3.8"]) == {"packages": {}, "python_version": "3.9"}
+    broken = {"works": False, "version": "3.10.12", "problem": "the packages are installed for another"}
+    assert environment_beside(found(python=broken), [], ["3.9"])["python_version"] == "3.9"
+
+
+def test_versions_are_compared_as_they_are_meant() -> None:
+    spelled = {"a": "2024.07.04", "b": "1.0.Post1", "c": "1.0+CPU", "d": "what-no-one-means"}
+    records = {"neuron_venv": {"packages": spelled}}
+    expected = {"a": "2024.7.4", "b": "1.0.post1", "c": "1.0+cpu", "d": "what-no-one-means"}
+    assert environment_beside(found(manifests=records), [])["packages"]["neuron_venv"] == expected
+    assert environment_beside(found(), [{**LOCKED, "packages": spelled}])["packages"]["neuron_venv"] == expected

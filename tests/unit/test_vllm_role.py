@@ -33,8 +33,11 @@ def known(**options: Any) -> dict[str, Any]:
         **read("vllm", "defaults"),
         **read("vllm", "vars"),
         "__vllm_host": {"environments": [FOUND]},
-        "__vllm_wheel": {"requirements": ["fastapi"], "sha256": "0" * 64},
-        "__vllm_lock": {"lock": "fastapi==0.115.0 --hash=sha256:" + "1" * 64 + "\n"},
+        "__vllm_wheel": {"requirements": ["fastapi"], "sha256": "0" * 64, "version": "0.9.2+neuron218"},
+        "__vllm_lock": {
+            "lock": "fastapi==0.115.0 --hash=sha256:" + "1" * 64 + "\n",
+            "packages": {"fastapi": "0.115.0"},
+        },
         "vllm_stack": stacks.resolve(),
         **options,
     }
@@ -65,6 +68,37 @@ def test_a_finished_host_is_done() -> None:
 )
 def test_a_lock_that_was_made_anew_reaches_a_finished_host(changed: dict[str, Any]) -> None:
     assert not done(**changed)
+
+
+def test_what_would_be_installed_is_told_before_there_is_an_environment() -> None:
+    none = {"environments": [{**FOUND, "exists": False, "python": {"works": False, "version": None, "problem": None}}]}
+    layer = value("_vllm_layer", known(__vllm_host=none))
+    assert layer["name"] == "vllm"
+    assert layer["path"] == "/opt/aws_neuron_venv_pytorch"
+    assert layer["packages"] == {"fastapi": "0.115.0", "vllm": "0.9.2+neuron218"}
+    assert layer["inputs"] == value("_vllm_inputs", known())
+    assert len(layer["lock_sha256"]) == 64
+
+
+@pytest.mark.parametrize("unknown", [{"__vllm_wheel": {"wheel": ""}}, {"__vllm_lock": {"lock": "", "packages": {}}}])
+def test_without_wheel_or_lock_nothing_is_claimed(unknown: dict[str, Any]) -> None:
+    variables = known(**unknown)
+    assert value("_vllm_layer", variables) == {
+        "name": "vllm",
+        "path": "/opt/aws_neuron_venv_pytorch",
+        "inputs": "",
+        "lock_sha256": "",
+        "packages": {},
+    }
+    assert value("_vllm_plan", variables)["done"] is False
+
+
+def test_another_environment_can_be_the_one_to_build_in() -> None:
+    assert value("_vllm_build_venv", known()) == "/opt/aws_neuron_venv_pytorch"
+    assert value("_vllm_build", known()) is True
+    assert value("_vllm_build", known(__vllm_build=False)) is False
+    wheel = Path(ROLES, "vllm", "tasks", "wheel.yml").read_text()
+    assert wheel.count("{{ _vllm_build_venv }}") == 2 and "{{ _vllm.venv }}" not in wheel
 
 
 def test_the_tools_of_the_collections_stacks_are_locked() -> None:
