@@ -6,16 +6,13 @@ The roles run through ansible-playbook on this machine, and uv resolves with a s
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
 import http.server
 import json
 import os
 import subprocess
 import sys
 import threading
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ import pytest
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import stacks, wheel_store
 
 from tests.unit.role_variables import CHECKOUT
+from tests.unit.tiny_wheel import make_wheel
 
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 STACK = stacks.resolve("vllm-0.9.2")
@@ -66,26 +64,6 @@ PLAY = """
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_arguments: Any) -> None:
         """Say nothing of what was asked for."""
-
-
-def make_wheel(folder: Path, name: str, version: str) -> Path:
-    """Make a wheel with nothing in it but what an installer reads."""
-    distribution = name.replace("-", "_")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{distribution}-{version}-py3-none-any.whl"
-    info = f"{distribution}-{version}.dist-info"
-    texts = {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    lines = []
-    with zipfile.ZipFile(path, "w") as wheel:
-        for file, text in texts.items():
-            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-            lines.append(f"{file},sha256={digest},{len(text)}\n")
-            wheel.writestr(file, text)
-        wheel.writestr(f"{info}/RECORD", "".join(lines) + f"{info}/RECORD,,\n")
-    return path
 
 
 @pytest.fixture(scope="module")
