@@ -95,6 +95,7 @@ _FORMS = {
     "PCI address": re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]\Z"),
     "PCI device id": re.compile(r"[0-9a-f]{4}\Z"),
     "instance type": re.compile(r"[a-z0-9][a-z0-9-]{0,31}\.[a-z0-9-]{1,31}\Z"),
+    "address of a server": re.compile(r"[A-Za-z0-9:.-]{1,253}\Z"),
     "instance id": re.compile(r"i-[0-9a-f]{8,17}\Z"),
     "git ref": re.compile(r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|\Z)))[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}\Z"),
     # No control characters, none that change the direction or the lines of a text.

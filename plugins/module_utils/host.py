@@ -14,7 +14,7 @@ import json
 import os
 import re
 
-from ansible_collections.neuronops.vllm.plugins.module_utils import boot, files, forms, neuron_ls, versions
+from ansible_collections.neuronops.vllm.plugins.module_utils import activations, boot, forms, neuron_ls
 
 VENDOR = "0x1d0f"
 FAMILIES = {
@@ -277,7 +277,16 @@ def _last_words(error):
     return lines[-1] if lines else "neuron-ls failed and said nothing"
 
 
-_PROPERTIES = ["Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID"]
+_PROPERTIES = [
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "MainPID",
+    "NeedDaemonReload",
+    "FragmentPath",
+]
 
 
 def services(run, names, root="/"):
@@ -297,9 +306,30 @@ def services(run, names, root="/"):
                 "main_pid": pid or None,
                 "executable_real_path": _executable(pid, root) if pid else None,
                 "configuration": _configuration(pid, root) if pid else None,
+                "needs_reload": state.get("NeedDaemonReload") == "yes",
+                "ours": _ours(state.get("FragmentPath"), root),
             }
         )
     return found
+
+
+def _ours(path, root):
+    """Say whether the file of a unit is one of role vllm_server, or None where there is none."""
+    text = read(path, root) if path and path.startswith("/") else None
+    return None if text is None else activations.is_ours(text)
+
+
+def links(paths, root="/"):
+    """Return what is at paths that may be links to a release: {path: {kind, target}}."""
+    return {path: _link(below(root, path), path) for path in paths}
+
+
+def _link(real, path):
+    if os.path.islink(real):
+        target = os.path.join(os.path.dirname(path), os.readlink(real))
+        return {"kind": "link", "target": forms.known("absolute path", target)}
+    kind = "folder" if os.path.isdir(real) else "file" if os.path.exists(real) else "absent"
+    return {"kind": kind, "target": None}
 
 
 def _executable(pid, root):

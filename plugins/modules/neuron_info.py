@@ -35,6 +35,11 @@ options:
     type: list
     elements: path
     default: []
+  links:
+    description: Paths that should be symbolic links to an environment.
+    type: list
+    elements: path
+    default: []
   repository:
     description:
       - The package repository to compare the host's set-up with.
@@ -363,8 +368,66 @@ services:
         - The hash of its configuration that the main process was started with, or null; the roles of this collection
           put it into the environment of what they start, to tell what runs from what should run.
       type: str
+    needs_reload:
+      description: Whether its unit was changed since systemd read it.
+      type: bool
+    ours:
+      description: Whether its unit was written by role C(vllm_server); null where there is no unit.
+      type: bool
+activations:
+  description: What M(neuronops.vllm.vllm_activation) recorded of these services, newest last.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    number:
+      description: Its number on this host.
+      type: int
+    service:
+      description: The service, without C(.service).
+      type: str
+    link:
+      description: The link that was swapped, or null.
+      type: str
+    release:
+      description: The Python environment.
+      type: str
+    configuration:
+      description: The hash of its configuration.
+      type: str
+    stack:
+      description: The id of the stack.
+      type: str
+    state:
+      description: One of V(pending), V(proven), V(failed) and V(stopped).
+      type: str
+    at:
+      description: When it was begun.
+      type: str
+      sample: "2026-01-31T12:00:00Z"
+    ended_at:
+      description: When it failed, was stopped or was replaced, or null.
+      type: str
+    reason:
+      description: Why it failed, or null.
+      type: str
+    proof:
+      description: The answer of its server, with C(at), C(seconds), C(pid) and C(tokens), or null.
+      type: dict
+    link_before:
+      description: Where the link led before, or null.
+      type: str
+    back_from:
+      description: The number of the failed activation that it went back from, or null.
+      type: int
 files:
   description: SHA-256 of the files asked for, by path; null for a file that is not there or cannot be read.
+  returned: always
+  type: dict
+links:
+  description:
+    - What is at the paths of O(links), by path, each with C(kind) and C(target). The kind is one of V(link), V(folder),
+      V(file) and V(absent).
   returned: always
   type: dict
 repository:
@@ -393,7 +456,7 @@ import os
 import platform
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.neuronops.vllm.plugins.module_utils import environment, host, repository
+from ansible_collections.neuronops.vllm.plugins.module_utils import activations, environment, host, repository
 
 
 def observe(run, options, release, root="/"):
@@ -412,7 +475,9 @@ def observe(run, options, release, root="/"):
         "dpkg_interrupted": host.dpkg_interrupted(run, root),
         "environments": [environment.observe(path) for path in _expanded(options["environments"])],
         "services": host.services(run, options["services"], root),
+        "activations": activations.of_services(options["services"], root),
         "files": {path: host.sha256(path, root) for path in options["files"]},
+        "links": host.links(options["links"], root),
         "repository": difference and {name: difference[name] for name in ("current", "reasons", "key")},
         "record": host.record(root),
     }
@@ -430,6 +495,7 @@ def main():
             "environments": {"type": "list", "elements": "path", "default": []},
             "services": {"type": "list", "elements": "str", "default": []},
             "files": {"type": "list", "elements": "path", "default": []},
+            "links": {"type": "list", "elements": "path", "default": []},
             "repository": {
                 "type": "dict",
                 "options": repository.OPTIONS,

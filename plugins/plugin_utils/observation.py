@@ -23,7 +23,7 @@ from typing import Any
 
 from ansible.module_utils.common.validation import check_type_list
 from ansible.plugins.action import ActionBase
-from ansible_collections.neuronops.vllm.plugins.module_utils import forms, host, release
+from ansible_collections.neuronops.vllm.plugins.module_utils import activations, environment, forms, host
 
 Check = Callable[[Any, str], Any]
 
@@ -229,9 +229,15 @@ NEURON_INFO: dict[str, Check] = {
             main_pid=or_none(PID),
             executable_real_path=or_none(PATH),
             configuration=or_none(of_form("hash")),
+            needs_reload=forms.truth,
+            ours=or_none(forms.truth),
         )
     ),
+    "activations": each(activations.entry_of, 1000),
     "files": table(of_form("line of text"), or_none(of_form("SHA-256"))),
+    "links": table(
+        of_form("line of text"), having(kind=one_of("link", "folder", "file", "absent"), target=or_none(PATH))
+    ),
     "repository": or_none(having(current=forms.truth, reasons=each(line, 1000), key=or_none(KEY))),
     "record": host.record_of,
 }
@@ -252,7 +258,28 @@ ANSWERS: dict[str, dict[str, Check]] = {
         "foreign": each(of_form("package name")),
     },
     "python_venv": {"reason": line},
-    "release_record": {"written": each(of_form("file name"), 100), "release": or_none(RELEASE)},
+    "vllm_activation": {
+        "number": or_none(whole(10**9, 1)),
+        "release": or_none(PATH),
+        "configuration": or_none(of_form("hash")),
+        "did": each(line, 1000),
+        "problem": or_none(line),
+        "since": whole(2**40),
+    },
+    "vllm_answer": {
+        "state": one_of("answers", "starting", "ended", "hung", "errors", "stopped", "absent"),
+        "problem": or_none(line),
+        "pid": or_none(PID),
+        "configuration": or_none(of_form("hash")),
+        "seconds": or_none(whole(2**40)),
+        "status": or_none(whole(999)),
+        "tokens": or_none(whole(999)),
+        "address": or_none(of_form("address of a server")),
+        "port": or_none(whole(65535, 1)),
+        "listener": or_none(having(pid=or_none(PID), command=line, ours=forms.truth)),
+        "busy": or_none(line),
+        "restarts": whole(2**31),
+    },
 }
 
 _DIFFERENCE = having(before=text, after=text, before_header=line, after_header=line)
@@ -290,6 +317,12 @@ def about_what_was_asked(found: dict[str, Any], arguments: dict[str, Any]) -> No
     files = check_type_list(arguments.get("files") or [])
     if not _are(sorted(found["files"]), sorted(set(map(str, files)))):
         raise forms.FormError(f"files are not {forms.shortened(files)}, which were asked for")
+    links = check_type_list(arguments.get("links") or [])
+    if not _are(sorted(found["links"]), sorted(set(map(str, links)))):
+        raise forms.FormError(f"links are not {forms.shortened(links)}, which were asked for")
+    names = [name[: -len(".service")] if name.endswith(".service") else name for name in services]
+    if not {entry["service"] for entry in found["activations"]} <= set(names):
+        raise forms.FormError(f"activations are not of {forms.shortened(services)}, which were asked for")
     environments = check_type_list(arguments.get("environments") or [])
     if not _are([entry["path"] for entry in found["environments"]], environments):
         raise forms.FormError(f"environments are not {forms.shortened(environments)}, which were asked for")

@@ -29,7 +29,13 @@ MULTILINE = ("neuron_driver_repository_key", "vllm_source_key")
 # Never shown in a message. What is named *_environment may hold a key.
 SECRET = re.compile(r"_(api_key|environment)$")
 # Facts that a role sets for the plays after it.
-FACTS = ("neuron_driver_reboot_required", "neuron_driver_reboot_reasons")
+FACTS = (
+    "neuron_driver_reboot_required",
+    "neuron_driver_reboot_reasons",
+    "vllm_server_activation",
+    "vllm_server_must_activate",
+    "vllm_server_url",
+)
 WANTED = {
     "raw": "a value",
     "bool": "true or false",

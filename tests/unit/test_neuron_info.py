@@ -18,7 +18,7 @@ from ansible_collections.neuronops.vllm.plugins.modules import neuron_info
 RECORDED = Path(__file__).with_name("fixtures") / "neuron_ls"
 RUNNING = "6.8.0-1021-aws"
 NEWER = "6.8.0-1024-aws"
-OPTIONS: dict[str, Any] = {"environments": [], "services": [], "files": [], "repository": None}
+OPTIONS: dict[str, Any] = {"environments": [], "services": [], "files": [], "links": [], "repository": None}
 
 
 def write(root: Path, path: str, content: str = "") -> Path:
@@ -326,8 +326,21 @@ class TestServices:
             "main_pid": 77,
             "executable_real_path": "/opt/neuronops/releases/old/bin/python",
             "configuration": "0a1b",
+            "needs_reload": False,
+            "ours": None,
         }
         assert "secret" not in json.dumps(service)
+
+    @pytest.mark.parametrize(
+        ("text", "ours"),
+        [("# Written by role neuronops.vllm.vllm_server.\n", True), ("[Service]\n", False), (None, None)],
+    )
+    def test_a_unit_says_whose_it_is(self, tmp_path: Path, text: str | None, ours: bool | None) -> None:
+        if text is not None:
+            write(tmp_path, "lib/systemd/system/vllm.service", text)
+        shown = "LoadState=loaded\nNeedDaemonReload=yes\nFragmentPath=/lib/systemd/system/vllm.service\n"
+        (service,) = host.services(Commands(systemctl=(0, shown, "")), ["vllm.service"], str(tmp_path))
+        assert service["ours"] is ours and service["needs_reload"] is True
 
     def test_a_unit_that_does_not_exist_and_a_host_without_systemd(self) -> None:
         output = "Id=x.service\nLoadState=not-found\nActiveState=inactive\nSubState=dead\nMainPID=0\n"
@@ -339,6 +352,19 @@ class TestServices:
                 None,
             )
             assert not service["enabled"]
+
+
+def test_links_are_told_from_folders(tmp_path: Path) -> None:
+    (tmp_path / "opt" / "folder").mkdir(parents=True)
+    (tmp_path / "opt" / "active").symlink_to("releases/one")
+    write(tmp_path, "opt/file")
+    asked = ["/opt/folder", "/opt/active", "/opt/file", "/opt/none"]
+    assert host.links(asked, str(tmp_path)) == {
+        "/opt/folder": {"kind": "folder", "target": None},
+        "/opt/active": {"kind": "link", "target": "/opt/releases/one"},
+        "/opt/file": {"kind": "file", "target": None},
+        "/opt/none": {"kind": "absent", "target": None},
+    }
 
 
 def test_a_bare_host_is_observed_without_an_error(tmp_path: Path) -> None:
@@ -430,6 +456,7 @@ def test_everything_that_is_returned_is_documented(tmp_path: Path) -> None:
         "renew_days": 30,
     }
     options = {"environments": [str(tmp_path)], "services": ["vllm.service"], "files": ["/x"], "repository": repository}
+    options["links"] = ["/opt/active"]
     returned = neuron_info.observe(run, options, RUNNING, str(tmp_path))
     documented = yaml.safe_load(neuron_info.RETURN)
     assert set(returned) == set(documented)

@@ -83,7 +83,13 @@ def test_a_good_answer_passes_as_it_is(module: str) -> None:
 
 
 def test_what_the_module_observes_of_a_bare_host_passes(tmp_path: Path) -> None:
-    options = {"environments": [str(tmp_path / "none")], "services": ["x"], "files": ["/x"], "repository": None}
+    options = {
+        "environments": [str(tmp_path / "none")],
+        "services": ["x"],
+        "files": ["/x"],
+        "links": [],
+        "repository": None,
+    }
     answer = neuron_info.observe(lambda _command: (127, "", "not found"), options, "6.8.0-1021-aws", str(tmp_path))
     found = observation.result("neuron_info", {"changed": False, **answer}, "host1", options)
     assert found == {"changed": False, **answer}
@@ -177,6 +183,17 @@ HOSTILE: list[tuple[str, Any, str]] = [
     ("services|0|active_state", "active\n", "services[0].active_state is"),
     ("services|0|configuration", JINJA, "services[0].configuration is"),
     ("services|0|main_pid", 0, "services[0].main_pid is 0"),
+    ("services|0|ours", "yes", "services[0].ours is 'yes'"),
+    ("activations|0|service", "other", "activations are not of"),
+    ("activations|0|release", "/opt/../x", "activations[0].release is"),
+    ("activations|0|link", "opt", "activations[0].link is"),
+    ("activations|0|state", "good", "activations[0].state is"),
+    ("activations|0|at", "now", "activations[0].at is"),
+    ("activations|0|proof|pid", 0, "activations[0].proof.pid is 0"),
+    ("activations|0|reason", "a\x1b[2J", "activations[0].reason is"),
+    ("activations|0|add_host", {}, "activations[0] has the unknown key 'add_host'"),
+    (f"links|{VENV}|kind", "socket", f"links['{VENV}'].kind is 'socket'"),
+    (f"links|{VENV}", MISSING, "links are not"),
     ("files|/etc/profile.d/aws-neuron.sh", MISSING, "files are not"),
     ("files|/etc/shadow", None, "files are not"),
     ("files|/etc/default/aws-neuron", DIGEST + "\n", "files['/etc/default/aws-neuron'] is"),
@@ -220,6 +237,16 @@ def test_an_answer_of_another_form_fails_the_task(path: str, value: Any, says: s
         ("python_packages", "packages|torch", "2.5.1\n--index-url=http://x"),
         ("python_packages", "packages", MISSING),
         ("python_packages", "foreign|0", JINJA),
+        ("vllm_activation", "release", "opt/x"),
+        ("vllm_activation", "number", 0),
+        ("vllm_activation", "did", [1]),
+        ("vllm_activation", "since", "now"),
+        ("vllm_answer", "state", "fine"),
+        ("vllm_answer", "address", "127.0.0.1/x"),
+        ("vllm_answer", "port", 0),
+        ("vllm_answer", "configuration", JINJA),
+        ("vllm_answer", "listener|add_host", {}),
+        ("vllm_answer", "restarts", MISSING),
     ],
 )
 def test_other_modules_are_checked_in_the_same_way(module: str, path: str, value: Any) -> None:
@@ -290,7 +317,14 @@ def test_an_observation_is_about_what_was_asked(asked: Any, paths: list[str], ri
 
 
 def test_files_and_services_are_those_asked_for_in_any_spelling() -> None:
-    answer = {**GOOD["neuron_info"], "files": {"/b": None, "/a[1]": None}, "environments": [], "services": []}
+    answer = {
+        **GOOD["neuron_info"],
+        "files": {"/b": None, "/a[1]": None},
+        "environments": [],
+        "services": [],
+        "links": {},
+        "activations": [],
+    }
     asked = {"repository": {}, "files": ["/a[1]", "/b", "/b"], "services": ""}
     assert observation.result("neuron_info", {**answer, "repository": None}, "host1", asked)["files"] == answer["files"]
     assert observation.result("neuron_info", {**answer, "repository": None}, "host1", {"files": ["/b"]})["failed"]
@@ -425,7 +459,7 @@ def test_a_host_that_answers_anything_decides_on_nothing(tmp_path: Path) -> None
     assert found["inner"]["answer"]["msg"].startswith(
         "What inner answered to neuron_info is not used: kernel.release is"
     )
-    assert "it lacks dpkg_interrupted, driver" in found["nothing"]["answer"]["msg"]
+    assert "it lacks activations, dpkg_interrupted, driver" in found["nothing"]["answer"]["msg"]
     for name in ("good", "injected"):
         assert {key: found[name]["answer"][key] for key in GOOD["neuron_info"]} == GOOD["neuron_info"]
 
