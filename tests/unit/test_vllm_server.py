@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.neuronops.vllm.plugins.module_utils import activations
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import server, systemd
 
 from tests.unit.role_variables import read, value
@@ -24,8 +26,13 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104 - the address that the role refuses
 TEMPORARY = Path("/tmp")  # noqa: S108 - the folder of which a service has one of its own
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROLE = CHECKOUT / "roles" / "vllm_server"
+MANIFESTS: dict[str, dict[str, Any]] = {
+    "vllm": {"packages": {"vllm": "0.9.2+neuron218"}, "files": {"/w.whl": "0" * 64}},
+    "other": {"inputs": "x"},
+}
 ODD = '/srv/my modèl 100% $HOME ${x} "q" \\n \'; #\\'
 ANALYZE = shutil.which("systemd-analyze")
+NEEDRESTART = {"_vllm_server_has_needrestart": True}
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="the role asks as another user, for which it must be root")
 
@@ -36,7 +43,7 @@ def known(**options: Any) -> dict[str, Any]:
     return {
         **read("vllm_server", "defaults"),
         **read("vllm_server", "vars"),
-        "__vllm_server_host": {"neuron_ls": {"cores": 2}},
+        "__vllm_server_host": {"neuron_ls": {"cores": 2}, "environments": [{"manifests": MANIFESTS}]},
         **given,
     }
 
@@ -159,6 +166,36 @@ def test_the_configuration_is_told_by_the_whole_unit_and_environment() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        ({"other": {"inputs": "y"}}, True),
+        ({"other": {"inputs": "x", "packages": {"torch": "2"}}}, False),
+        ({"vllm": {**MANIFESTS["vllm"], "packages": {"vllm": "0.9.2+neuron219"}}}, False),
+        ({"vllm": {**MANIFESTS["vllm"], "files": {"/w.whl": "1" * 64}}}, False),
+    ],
+)
+def test_the_configuration_is_told_by_what_is_installed(changed: dict[str, Any], same: bool) -> None:
+    def of(manifests: dict[str, Any]) -> Any:
+        host = {"neuron_ls": {"cores": 2}, "environments": [{"manifests": manifests}]}
+        return value("_vllm_server_configuration", {**known(), "__vllm_server_host": host})
+
+    assert (of(dict(MANIFESTS)) == of({**MANIFESTS, **changed})) is same
+
+
+def test_the_hash_of_a_file_is_that_of_what_is_written() -> None:
+    wanted = value("_vllm_server_wanted", {**known(api_key="k"), "inventory_hostname": "h", **NEEDRESTART})
+    for path, text in (
+        ("/etc/systemd/system/vllm.service", "_vllm_server_unit"),
+        ("/etc/neuronops/vllm.env", "_vllm_server_environment_text"),
+    ):
+        written = value(text, known(api_key="k"))
+        assert wanted["files"][path] == hashlib.sha256(written.encode()).hexdigest()
+        assert written.startswith(activations.MARK + "\n") and written.endswith("\n")
+    assert {"HOME", "NEURONOPS_CONFIGURATION", "VLLM_API_KEY"} < set(activations.variables(written))
+    assert list(wanted["other_files"]) == ["/etc/needrestart/conf.d/neuronops-vllm.conf"]
+
+
+@pytest.mark.parametrize(
     "argument",
     [
         *server.OPTIONS,
@@ -211,25 +248,18 @@ def test_the_loopback_is_told_from_other_addresses(host: str, loopback: bool) ->
     assert value("_vllm_server_loopback", known(host=host)) is loopback
 
 
-def test_requests_to_the_host_itself_pass_no_proxy() -> None:
-    requests = [
-        task["ansible.builtin.uri"]
-        for file in ROLE.glob("tasks/*.yml")
-        for task in yaml.safe_load(file.read_text())
-        if "ansible.builtin.uri" in task
-    ]
-    assert requests
-    for request in requests:
-        assert request["use_proxy"] is request["use_netrc"] is False
-        assert request["follow_redirects"] == "none"
-
-
 def test_what_served_comes_back_before_the_words_about_it() -> None:
-    (block,) = [task for task in yaml.safe_load((ROLE / "tasks" / "start.yml").read_text()) if "rescue" in task]
-    kinds = [("block" if "block" in task else next(key for key in task if "." in key)) for task in block["rescue"]]
+    tasks = yaml.safe_load((ROLE / "tasks" / "take_back.yml").read_text())
+    kinds = [("block" if "block" in task else next(key for key in task if "." in key)) for task in tasks]
     assert kinds.index("block") < kinds.index("ansible.builtin.command") < kinds.index("ansible.builtin.fail")
-    journal = block["rescue"][kinds.index("ansible.builtin.command")]
+    journal = tasks[kinds.index("ansible.builtin.command")]
     assert "journalctl" in journal["ansible.builtin.command"]["argv"] and journal["failed_when"] is False
+
+
+def test_no_key_is_an_argument_of_a_task() -> None:
+    for file in ROLE.glob("tasks/*.yml"):
+        if file.name != "preflight.yml":
+            assert "api_key" not in file.read_text(), file
 
 
 def test_the_first_error_is_found_with_its_traceback() -> None:
@@ -332,7 +362,7 @@ def test_a_model_that_can_be_read_is_taken_and_a_long_context_is_told(role: Call
 def test_a_secret_is_in_no_output_however_much_is_asked_for(role: Callable[..., str], model: Path) -> None:
     secrets = {"api_key": "SECRET-OF-THE-KEY", "environment": {"HF_TOKEN": "SECRET-OF-THE-HUB"}}
     said = role("-vvvv", "--diff", model=str(model), **secrets)
-    assert "failed=0" in said and "Write the server's environment" in said
+    assert "failed=0" in said and "Start the server" in said
     assert re.findall(r".{0,300}SECRET-OF.{0,100}", said) == []
 
 
@@ -361,18 +391,9 @@ def test_of_an_account_that_exists_nothing_is_changed() -> None:
 
 @pytest.mark.skipif(shutil.which("perl") is None, reason="perl is not installed")
 def test_needrestart_is_told_of_this_service_alone() -> None:
-    template = (ROLE / "templates" / "needrestart.conf.j2").read_text().replace("{{ ansible_managed | comment }}", "")
-    text = value("text", {**known(service="vllm.v2"), "text": _trusted(template)})
+    text = value("_vllm_server_needrestart_text", known(service="vllm.v2"))
     program = text + (
         "my ($pattern) = keys %{$nrconf{override_rc}}; print join(',', map { /$pattern/ ? 1 : 0 } "
         "('vllm.v2.service', 'vllmxv2.service', 'other.service', 'vllm.v2xservice'));"
     )
     assert subprocess.check_output(["perl", "-Mstrict", "-we", "our %nrconf;" + program], text=True) == "1,0,0,0"
-
-
-def _trusted(template: str) -> Any:
-    try:
-        from ansible.template import trust_as_template
-    except ImportError:
-        return template
-    return trust_as_template(template)
