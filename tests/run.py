@@ -103,6 +103,7 @@ SLOW = [
     *(molecule(name) for name in ("vllm", "neuron_venv", "transformers_neuronx", "neuron_driver", "hardened")),
     Part("demo", f"{DEMO} python -m sandbox.demo", minutes=30),
     Part("launch", "pytest tests/fleet", minutes=20),
+    Part("server", "pytest tests/server", needs_sandbox=True, minutes=20),
     core("2.21", "3.13"),
     core_unit("2.17", "3.10"),
     Part("hostile", "pytest tests/hostile", minutes=10),
