@@ -110,7 +110,10 @@ def _make_repositories(settings: Settings) -> None:
             "kernel": {"minimum": None, "below": None},
             "vllm": {"commit": f"{{{{ sandbox_commits[neuron_stack | default('{default}')] | default(none) }}}}"},
         },
-        "sandbox_commits": {f"vllm-{version}": commit for version, commit in facts["commits"].items()},
+        "sandbox_commits": {
+            **{f"vllm-{version}": commit for version, commit in facts["commits"].items()},
+            **facts["light_commits"],
+        },
     }
     settings.variables_file.write_text("# Written by `python -m sandbox up`.\n---\n" + yaml.safe_dump(variables))
 

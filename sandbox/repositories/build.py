@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sandbox.repositories import apt, faults, git_remote, host_packages, keys, python_index, sdists
+from sandbox.repositories import apt, faults, git_remote, host_packages, keys, light, python_index, sdists
 from sandbox.repositories.server import APT, GIT, KEY, PIP, PUBLIC_INDEX
 
 HERE = Path(__file__).parent
@@ -72,15 +72,16 @@ def _apt(folder: Path, signing: keys.Keys, kernel: str) -> None:
     (folder / "sandbox" / "key.asc").write_bytes(signing.public("own"))
 
 
-def _git(folder: Path, signing: keys.Keys) -> dict[str, str]:
+def _git(folder: Path, signing: keys.Keys) -> dict[str, dict[str, str]]:
     original = folder / f"{REPOSITORY}.git"
     commits = git_remote.write(original)
     git_remote.write_moved(original.with_name("vllm-moved.git"), original)
     with signing.signer("own") as signer:
         git_remote.write_signed(original.with_name("vllm-signed.git"), original, signer)
+    light_commits = light.write_git(folder / f"{light.REPOSITORY}.git")
     # Where GitHub has the keys of an account.
     (folder / f"{original.parent.name}.gpg").write_bytes(signing.public("own"))
-    return commits
+    return {"commits": commits, "light_commits": light_commits}
 
 
 def _public_index(folder: Path) -> str | None:
@@ -94,13 +95,13 @@ def _inputs(keys_hash: str, expiring_key_hash: str, kernel: str) -> dict[str, st
     """For each host, a hash of everything that its folder is made from."""
     made_by = {
         APT: ["apt.py", "build.py", "deb.py", "files", "host_packages.py", "keys.py", "releases.json", "releases.py"],
-        PIP: ["python_index.py", "releases.json", "releases.py", "wheels.py"],
-        GIT: ["build.py", "files/vllm", "git_remote.py", "sdists.json"],
+        PIP: ["light.py", "python_index.py", "releases.json", "releases.py", "wheels.py"],
+        GIT: ["build.py", "files/vllm", "git_remote.py", "light.py", "sdists.json"],
     }
     more: dict[str, list[Path | str]] = {
         APT: [keys_hash, expiring_key_hash, kernel],
-        PIP: [python_index.EMULATION],
-        GIT: [keys_hash],
+        PIP: [python_index.EMULATION, light.FILE],
+        GIT: [keys_hash, light.FILE, light.SOURCES],
     }
     return {host: _hash(*(HERE / name for name in names), *more[host]) for host, names in made_by.items()}
 
@@ -125,7 +126,7 @@ def build(folder: Path, kernel: str | None = None) -> dict[str, Any]:
         "fingerprint": signing.fingerprints["signing"],
         "fingerprints": signing.fingerprints,
         "kernel": kernel,
-        "commits": commits,
+        **commits,
         "public_index": public,
         "inputs": inputs,
     }

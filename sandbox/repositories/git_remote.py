@@ -103,6 +103,26 @@ def write(repository: Path) -> dict[str, str]:
     return commits
 
 
+def write_trees(repository: Path, trees: dict[str, tuple[str, dict[str, bytes]]]) -> dict[str, str]:
+    """Make a bare repository with a commit and tag for each of {name: (tag, files)}; return the commit of each."""
+    _bare(repository)
+    commits: dict[str, str] = {}
+    for day, (name, (tag, files)) in enumerate(trees.items()):
+        with tempfile.TemporaryDirectory() as folder:
+            for path, content in files.items():
+                file = Path(folder, path)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            _git(repository, "add", "--all", "--force", ".", work_tree=Path(folder))
+            contents = _git(repository, "write-tree")
+            (repository / "index").unlink()
+        parent = ["-p", list(commits.values())[-1]] if commits else []
+        commits[name] = _git(repository, "commit-tree", contents, *parent, "-m", f"{name}, {tag}", day=day)
+        _git(repository, "update-ref", f"refs/tags/{tag}", commits[name])
+    _git(repository, "update-ref", "refs/heads/main", list(commits.values())[-1])
+    return commits
+
+
 def _beside(repository: Path, original: Path) -> None:
     """Make a bare repository with the branch of the original, which stands beside it and has the objects."""
     _bare(repository)

@@ -13,6 +13,7 @@ import html
 from dataclasses import replace
 from pathlib import Path
 
+from sandbox.repositories import light
 from sandbox.repositories.releases import Package, build_hash, number, python_packages
 from sandbox.repositories.wheels import Wheel
 
@@ -115,10 +116,14 @@ def _write_index(folder: Path, wheels: list[Wheel], note: str) -> None:
 
 
 def write(folder: Path) -> None:
-    """Write the index at the folder, as AWS has it at the root of its host, and a hostile one at hostile/simple/."""
+    """Write the index at the folder, as AWS has it at the root of its host.
+
+    Beside it stand one of the light stack, at light/, and a hostile one, at hostile/simple/.
+    """
     packages = python_packages()
     _write_index(
         folder, [wheel for package in packages for wheel in _wheels(package)], "stands in for AWS's Neuron index"
     )
+    _write_index(folder / "light", light.wheels(), "stands in for all that the light stack needs")
     names = sorted({package.name for package in packages})
     _write_index(folder / "hostile" / "simple", [_hostile(name) for name in names], "an index nobody should trust")

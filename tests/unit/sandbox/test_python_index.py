@@ -84,7 +84,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_links_lead_to_files_with_the_hash_they_promise(index: Path) -> None:
-    pages = sorted(index.glob("*/index.html"))
+    pages = sorted(page for page in index.glob("*/index.html") if page.parent.name != "light")
     assert [page.parent.name for page in pages] == [
         "libneuronxla",
         "neuronx-cc",
