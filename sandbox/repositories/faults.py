@@ -10,11 +10,12 @@ from sandbox.settings import SandboxError
 
 CONTROL = Path(".control") / "faults.json"
 
+_HOW = "answers 503, closes the connection, or never ends its answer"
 # Each fault with the values it takes and what then happens.
 FAULTS: dict[str, tuple[tuple[str, ...], str]] = {
-    "apt": (("down", "closed"), "the apt repository answers 503, or closes the connection"),
-    "pip": (("down", "closed"), "the Neuron Python index answers 503, or closes the connection"),
-    "git": (("down", "closed"), "the git remote answers 503, or closes the connection"),
+    "apt": (("down", "closed", "stalled"), f"the apt repository {_HOW}"),
+    "pip": (("down", "closed", "stalled"), f"the Neuron Python index {_HOW}"),
+    "git": (("down", "closed", "stalled"), f"the git remote {_HOW}"),
     "key": (("expired", "expiring", "wrong", "second"), "the apt repository hands out this key"),
     "signature": (("second",), "the apt repository is signed by the second key"),
     "wheel": (("truncated", "corrupt"), "wheels end half way, or arrive with other bytes"),
@@ -32,8 +33,11 @@ def read(root: Path) -> dict[str, str]:
     return found
 
 
-def write(root: Path, faults: dict[str, str]) -> None:
-    """Replace the faults that are on; {} ends all of them. `root` is the folder that is served."""
+def write(root: Path, faults: dict[str, str], client: str = "") -> None:
+    """Replace the faults that are on; {} ends all of them. `root` is the folder that is served.
+
+    client: address of the one host that meets them, which then meets no others.
+    """
     for name, value in faults.items():
         if name not in FAULTS:
             raise SandboxError(f"There is no fault {name!r}; choose from {', '.join(FAULTS)}.")
@@ -42,6 +46,8 @@ def write(root: Path, faults: dict[str, str]) -> None:
         if not right:
             raise SandboxError(f"The fault {name!r} cannot be {value!r}; choose from {', '.join(values)}.")
     path = root / CONTROL
+    if client:
+        path = path.with_name(f"{client}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
     new.write_text(json.dumps(faults), encoding="utf-8")

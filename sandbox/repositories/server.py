@@ -3,7 +3,8 @@
 """Serve the stand-ins for AWS's apt and Python repositories and for GitHub, over HTTPS.
 
 It runs by itself in a container, so it needs nothing but Python 3.9 and git. The folder ROOT holds one folder for each
-host name; `.control/faults.json` in it says which faults are on (see faults.py) and is read at each request.
+host name; `.control/faults.json` in it says which faults are on (see faults.py) and is read at each request. A client
+that has a file of its own there, by its address, meets the faults in that one instead.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ GIT_ARCHIVE = re.compile(r"/(?P<repository>[\w.-]+/(?P<name>[\w.-]+))/archive/(?
 # The URL of the index that has everything else, for the hostile one to pass on to.
 PUBLIC_INDEX = Path(".public-index") / "url"
 BLOCK = 1 << 16
+# How long a host that stalls holds a client that does not go away by itself.
+STALL_SECONDS = 3600
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -69,7 +72,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         )
         host, path, self.query = (url.hostname or "").lower(), urllib.parse.unquote(url.path), url.query
         try:
-            self.route(host, path, self.server.faults())
+            self.route(host, path, self.server.faults(self.client_address[0]))
         except (ConnectionError, ssl.SSLError, TimeoutError):
             self.close_connection = True
         finally:
@@ -96,6 +99,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if state == "closed":
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
+        elif state == "stalled":
+            self.stall()
         elif state == "down":
             self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "The sandbox was told that this repository is down.")
         elif host == GIT and not path.endswith(".gpg"):
@@ -104,6 +109,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.refuse(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are served here.")
         else:
             self.file(host, path, faults)
+
+    def stall(self) -> None:
+        """Begin an answer and send no more of it, until the client has had enough."""
+        self.close_connection = True
+        self.head(HTTPStatus.OK, {"Content-Type": "application/octet-stream"}, BLOCK)
+        self.body(b"<")
+        self.connection.settimeout(STALL_SECONDS)
+        while self.connection.recv(BLOCK):
+            pass
 
     def refuse(self, status: HTTPStatus, why: str) -> None:
         # What came with the request is not read, so the connection cannot be used again.
@@ -340,12 +354,13 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         if not isinstance(error, (ConnectionError, ssl.SSLError, TimeoutError)):
             super().handle_error(request, client_address)
 
-    def faults(self) -> dict[str, str]:
-        try:
-            found: dict[str, str] = json.loads((self.root / ".control" / "faults.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        return found
+    def faults(self, client: str) -> dict[str, str]:
+        for name in (client, "faults"):
+            with contextlib.suppress(FileNotFoundError):
+                text = (self.root / ".control" / f"{name}.json").read_text(encoding="utf-8")
+                found: dict[str, str] = json.loads(text)
+                return found
+        return {}
 
     def log(self, **fields: object) -> None:
         line = json.dumps({"time": round(time.time(), 3), **fields})

@@ -212,6 +212,28 @@ def test_pip_and_uv_refuse_a_damaged_wheel(served: Served, tmp_path: Path, damag
     assert not (tmp_path / "target/transformers_neuronx").exists()
 
 
+def test_a_host_that_stalls_begins_an_answer_and_never_ends_it(served: Served) -> None:
+    served.fault(pip="stalled")
+    with socket.create_connection(("127.0.0.1", urllib.parse.urlsplit(served.proxy).port or 0), timeout=1) as client:
+        client.sendall(f"GET / HTTP/1.1\r\nHost: {server.PIP}\r\n\r\n".encode())
+        said = b""
+        with pytest.raises(TimeoutError):
+            while block := client.recv(4096):
+                said += block
+    assert said.startswith(b"HTTP/1.1 200") and said.endswith(b"\r\n\r\n<")
+
+
+def test_a_fault_can_be_that_of_one_client_alone(served: Served) -> None:
+    served.fault(pip="down")
+    faults.write(served.root, {}, client="127.0.0.1")
+    assert ask(served, server.PIP, "/")[0].status == 200
+    faults.write(served.root, {"pip": "down"}, client="127.0.0.1")
+    faults.write(served.root, {})
+    assert ask(served, server.PIP, "/")[0].status == 503
+    (served.root / ".control" / "127.0.0.1.json").unlink()
+    assert ask(served, server.PIP, "/")[0].status == 200
+
+
 @pytest.mark.parametrize("state", ["down", "closed"])
 def test_pip_fails_when_the_index_does(served: Served, tmp_path: Path, state: str) -> None:
     served.fault(pip=state)
