@@ -271,4 +271,5 @@ def remove(settings: Settings) -> None:
     """Remove the sandbox's own images; the bases and their tars are the cache and stay."""
     names = docker("image", "ls", "--quiet", "--filter", f"label=neuronops.sandbox={settings.name}").split()
     if names:
-        docker("image", "rm", "--force", *sorted(set(names)))
+        # The newest first, as they are listed: one that another was made from cannot go before it.
+        docker("image", "rm", "--force", *dict.fromkeys(names))
