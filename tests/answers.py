@@ -112,6 +112,7 @@ GOOD: dict[str, dict[str, Any]] = {
         },
         "packages": {"aws-neuronx-dkms": {"version": "2.21.37.0", "held": False, "state": "installed"}},
         "dpkg_interrupted": False,
+        "free_bytes": {},
         "environments": [
             ENVIRONMENT,
             {**ENVIRONMENT, "path": "/opt/neuronops/releases/one"},
@@ -129,6 +130,7 @@ GOOD: dict[str, dict[str, Any]] = {
                 "configuration": DIGEST,
                 "needs_reload": True,
                 "ours": False,
+                "drop_ins": {"/etc/systemd/system/vllm.service.d/mine.conf": ["ExecStart"]},
             }
         ],
         "activations": [ACTIVATION],
@@ -146,14 +148,20 @@ GOOD: dict[str, dict[str, Any]] = {
         "diff": [{"before": "a\n", "after": "b\n", "before_header": "/a", "after_header": "/a"}],
     },
     "packages_ready": {"changed": True, "usable": True, "reasons": ["python3-apt is not installed"]},
+    "release_prune": {"changed": True, "removed": ["vllm-0.7.3-0123456789"], "kept": ["vllm-0.9.2-0123456789"]},
     "python_venv": {"changed": True, "reason": "there is none", "diff": {"before": "there is none\n", "after": ""}},
     "pip_configuration": {"changed": False, "files": {f"{VENV}/pip.conf": DIGEST}},
+    "host_lock": {
+        "changed": False,
+        "held_by": {"who": "ann@laptop", "controller": DIGEST, "pid": 7, "began": "4711", "seconds": 60},
+    },
     "jupyter_kernel": {"changed": True, "files": {"/home/a/.local/share/jupyter/kernels/x/kernel.json": DIGEST}},
     "vllm_activation": {
         "changed": True,
         "number": 7,
         "release": "/opt/neuronops/releases/one",
         "configuration": DIGEST,
+        "begins": True,
         "did": ["activation 7 is recorded as pending"],
         "problem": "systemctl restart vllm.service failed: no {space}",
         "since": 1764000000,

@@ -106,6 +106,9 @@ def process_environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+RESOLVED_ON = "# It was resolved on host "
+
+
 def read(path: Path, arguments: dict[str, Any]) -> tuple[str, dict[str, str]]:
     """Return a lock's text, made of what was understood of the file, and its versions."""
     try:
@@ -119,7 +122,8 @@ def read(path: Path, arguments: dict[str, Any]) -> tuple[str, dict[str, str]]:
             f"The lock {path} on the controller cannot be used: {error}. Nothing was installed. Take it from where it "
             f"came from, or remove it (or set {OPTIONS.format('lock_refresh')} to true), and it is resolved anew."
         ) from error
-    head = [line for line in text.split("\n") if line.startswith("#")]
+    # Which host resolved it may be chance, and what it made is the same: the name of a release does not depend on it.
+    head = [line for line in text.split("\n") if line.startswith("#") and not line.startswith(RESOLVED_ON)]
     return "".join(line + "\n" for line in head) + forms.lock_text(packages), {
         name: version for name, (version, _hashes) in packages.items()
     }
@@ -167,11 +171,12 @@ class ActionModule(ActionBase):
             except OSError as error:
                 raise LockError(f"The lock {path} on the controller cannot be written: {error}.") from error
             text, packages = read(path, arguments)
-            result["changed"] = text != before
+            after = path.read_bytes().decode(errors="replace")
+            result["changed"] = after != before
             if self._task.diff:
                 result["diff"] = {
                     "before": before,
-                    "after": text,
+                    "after": after,
                     "before_header": str(path),
                     "after_header": str(path),
                 }
@@ -229,13 +234,13 @@ class ActionModule(ActionBase):
     def _head(self, arguments: dict[str, Any], host: str) -> str:
         """Return the comments that say what a lock is, and who resolved it."""
         who = (
-            "the controller"
+            "# It was resolved on the controller."
             if arguments["resolver"] == "controller"
-            else "host " + ascii(host)[1:-1][:200].rstrip("\\")
+            else RESOLVED_ON + ascii(host)[1:-1][:200].rstrip("\\") + "."
         )
         return (
             f"# {arguments['name']} for CPython {arguments['python_version']} on {arguments['architecture']}, "
             "resolved by neuronops.vllm.python_lock; safe to commit.\n"
-            f"# It was resolved on {who}.\n"
+            f"{who}\n"
             f"# sha256 of what went into it: {inputs_hash(arguments)}\n"
         )

@@ -159,36 +159,34 @@ class ActionModule(ActionBase):
         def check(manifest: dict[str, Any]) -> None:
             check_wheel(manifest, arguments)
 
-        build = boolean(arguments.pop("build", True))
-        insecure = boolean(arguments.get("mirror_insecure") or False)
-        mirror = Mirror(str(arguments["mirror"]), insecure) if arguments.get("mirror") else None
+        def look() -> dict[str, Any] | None:
+            return read(folder, check)
+
+        def make() -> dict[str, Any]:
+            fetched = mirror.fetch(folder.name, folder, check) if mirror else None
+            if not fetched and not may_build:
+                raise StoreError(f"The mirror had {folder.name} a moment ago, and has it no more. Run it again.")
+            result["built"] = fetched is None
+            return fetched or self._build(wheels, folder, arguments, check)
+
         if self._task.check_mode:
-            manifest = read(folder, check)
-            return {**result, "changed": build and not manifest, **_facts(manifest)}
-        with turn(folder.with_name(f".{folder.name}.turn")) as notes:
-            manifest = read(folder, check)
-            from_mirror = False
-            if not manifest and mirror:
-                manifest = mirror.fetch(folder.name, folder, check)
-                from_mirror = result["changed"] = bool(manifest)
-            if not manifest and build:
-                if notes.get("failed", 0) > started:
-                    # Another host tried while this one waited: no need to hear the same from each host in turn.
-                    return {**result, "failed": True, "msg": notes["msg"]}
-                problem = self._build(store, folder, arguments)
-                if problem:
-                    if problem.get("failed"):
-                        notes.update(
-                            failed=time.time(), msg=f"{problem.get('msg')} (built on {host} for all hosts like it)"
-                        )
-                    return {**result, **problem}
-                manifest = read(folder, check)
-                result.update(changed=True, built=True)
-            offered = mirror if not from_mirror and boolean(arguments.get("mirror_write") or False) else None
-            # Also when it was built before: the mirror may have been away then.
-            if manifest and offered and offered.manifest(folder.name, check) is None:
-                offered.put(folder.name, folder)
-                result["changed"] = True
+            manifest = look()
+            would = not manifest and (may_build or bool(mirror and mirror.manifest(folder.name, check)))
+            return {**result, "changed": would, **_facts(manifest)}
+        manifest = look()
+        if not manifest and (may_build or (mirror and mirror.manifest(folder.name, check))):
+            try:
+                manifest, result["changed"] = store.once(folder, look, make, lambda: check_writable(wheels))
+            except store.NotMadeError as error:
+                return {**result, "built": False, "failed": True, "msg": str(error)}
+            except store.UnreachableError as error:
+                return {**result, "built": False, "unreachable": True, "msg": said(error.answer)}
+        # Also when it was built before: the mirror may have been away then.
+        if manifest and mirror and mirror_write and mirror.manifest(folder.name, check) is None:
+            with store.turn(folder):
+                if mirror.manifest(folder.name, check) is None:
+                    mirror.put(folder.name, folder)
+                    result["changed"] = True
         for warning in dict.fromkeys(mirror.warnings if mirror else ()):
             Display().warning(warning)
         return {**result, **_facts(manifest)}

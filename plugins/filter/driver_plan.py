@@ -40,7 +40,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    C(refusals), C(reboot) and C(problems) are lists of sentences; C(packages), C(brings), C(outdated), C(hold),
+    C(refusals), C(reasons), C(reboot), C(problems) and C(notes) are lists of sentences; C(packages), C(brings),
+    C(outdated), C(hold),
     C(build) and C(files) list what to install, what of it is new, and what to take off, hold, build for and write;
     C(work), C(repository), C(change) and C(load) say whether there is anything to do.
   type: dict

@@ -24,9 +24,9 @@ options:
     required: true
   wanted:
     description: >-
-      C(host), the name for messages; C(service), C(configuration), C(release), C(link) or an empty text, C(address),
-      C(port); C(files), the SHA-256 of the unit and the environment file; C(other_files), of files that need no
-      restart; and C(restart_unhealthy).
+      C(host), the name for messages; C(service), C(state), C(configuration), C(release), C(link) or an empty text,
+      C(address), C(port); C(files), the SHA-256 of the unit and the environment file; C(other_files), of files that
+      need no restart; and C(restart_unhealthy).
     type: dict
     required: true
 """
@@ -40,10 +40,10 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    C(start) says whether to begin an activation, for C(reasons); C(refusals) why nothing may be changed; C(failures)
-    what is wrong and is left as it is; C(prove) is the number of a pending activation that only has to be recorded as
-    proven, or null; C(adopt) says whether what serves has to be recorded; C(write) lists files to write without a
-    restart; C(notes) is what else there is to know.
+    C(differs) says what is not as wanted, in sentences; C(start) says whether to begin an activation, for C(reasons);
+    C(refusals) why nothing may be changed; C(failures) what is wrong and is left as it is; C(prove) is the number of
+    a pending activation that only has to be recorded as proven, or null; C(adopt) says whether what serves has to be
+    recorded; C(write) lists files to write without a restart; C(notes) is what else there is to know.
   type: dict
 """
 

@@ -23,7 +23,7 @@ import shutil
 import stat
 import time
 
-from ansible_collections.neuronops.vllm.plugins.module_utils import forms, process
+from ansible_collections.neuronops.vllm.plugins.module_utils import environment, files, forms, process
 
 HISTORY = "/var/lib/neuronops/activations.json"
 COPIES = "/var/lib/neuronops/activations"
@@ -62,7 +62,10 @@ _PROPERTIES = (
     "MainPID",
     "NeedDaemonReload",
     "FragmentPath",
+    "DropInPaths",
 )
+# What of a drop-in would make the server another one than its activation says.
+_TAKEN_OVER = ("EnvironmentFile", "ExecStart", "Restart", "Type", "User", "WorkingDirectory")
 _LOCK_SECONDS = 60
 _MODES = {"unit": 0o644, "environment": 0o600, "needrestart": 0o644}
 
@@ -143,22 +146,54 @@ def entry_of(value, what="an activation"):
     }
 
 
-def read(root="/"):
-    """Return all activations, oldest first; none where the file is not there or not understood."""
+def understood(root="/"):
+    """Return (all activations, oldest first; why the file is not understood, as a sentence, or None).
+
+    Where there is no file there are none, and nothing is wrong with it.
+    """
     try:
         with open(below(root, HISTORY), encoding="utf-8") as file:
-            found = forms.fields(json.load(file), ("schema", "activations"), "the history")
+            found = json.load(file)
+        if isinstance(found, dict) and isinstance(found.get("schema"), int) and found["schema"] > SCHEMA:
+            return [], "%s was written by a newer version of this collection: use that one" % HISTORY
+        found = forms.fields(found, ("schema", "activations"), "the history")
         forms.number(found["schema"], "schema", SCHEMA, SCHEMA)
         entries = [entry_of(entry) for entry in forms.sequence(found["activations"], "activations", 10000)]
-    except (OSError, ValueError, RecursionError):
-        return []
-    return sorted(entries, key=lambda entry: entry["number"])
+    except FileNotFoundError:
+        return [], None
+    except (OSError, ValueError, RecursionError) as error:
+        return [], "%s is not understood: %s" % (HISTORY, _clean(str(error) or type(error).__name__)[:300])
+    return sorted(entries, key=lambda entry: entry["number"]), None
+
+
+def read(root="/"):
+    """Return all activations, oldest first; none where the file is not there or not understood."""
+    return understood(root)[0]
 
 
 def of_services(names, root="/"):
     """Return the activations of these services, for whom observes the host."""
     wanted = [name[: -len(".service")] if name.endswith(".service") else name for name in names]
     return [entry for entry in read(root) if entry["service"] in wanted]
+
+
+def drop_ins(said, root="/"):
+    """Return {path: [settings in it that an activation consists of]} for DropInPaths as systemd says it."""
+    found = {}
+    for path in said.split():
+        text = _text(below(root, path)) or ""
+        found[path] = [name for name in _TAKEN_OVER if re.search(r"^\s*%s\s*=" % name, text, re.MULTILINE)]
+    return found
+
+
+def taken_over(found, unit):
+    """Say which drop-ins make a server another one than its activation says, as sentences."""
+    return [
+        "%s sets %s of %s, which this collection sets: remove it and run `systemctl daemon-reload`, or use the options "
+        "of role vllm_server" % (path, " and ".join(names), unit)
+        for path, names in sorted(found.items())
+        if names
+    ]
 
 
 def is_ours(text):
@@ -222,20 +257,8 @@ def shown_variables(text, before=""):
 
 
 def _write_at_once(path, text, mode):
-    """Write a file that is there whole or not at all. A run that was killed leaves one temporary file, which is
-    reused."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, "." + name + ".neuronops-new")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
-    _sync(folder)
+    """Write a file that is there whole or not at all, with the bytes that it had when it was read."""
+    files.write_at_once(path, text.encode("utf-8", "surrogateescape"), mode)
 
 
 def _sync(folder):
@@ -274,8 +297,9 @@ class Activations:
         self.unit = self.service + ".service"
         self.root = root
         self.check = check
-        self.entries = read(root)
+        self.entries, self.problem = understood(root)
         self.changed = False
+        self.begins = False
         self.did = []
         self.differences = []
         self._lock = None
@@ -308,8 +332,13 @@ class Activations:
         self._lock.write(str(os.getpid()))
         self._lock.flush()
         # What another process wrote while this one waited.
-        self.entries = read(self.root)
+        self.entries, self.problem = understood(self.root)
         return self
+
+    def _check_history(self):
+        """Raise where what is remembered was written by a newer version, or where it is needed and not understood."""
+        if self.problem and "newer version" in self.problem:
+            raise ActivationError(self.problem)
 
     def __exit__(self, *_error):
         if self._lock:
@@ -328,7 +357,9 @@ class Activations:
         if not is_ours(texts["unit"]):
             raise ActivationError("the unit lacks its first line, %s" % MARK)
         self._check_unit()
+        self._check_drop_ins()
         self._check_link(link)
+        self._check_release(link, release)
         entry = self._cut_off(link, release, configuration, texts)
         if entry:
             self.did.append("activation %d, which was cut off before it was proven, is continued" % entry["number"])
@@ -412,44 +443,82 @@ class Activations:
         self._apply(back, texts)
         return back
 
-    def previous(self, release=""):
+    def previous(self, release="", again=False):
         """Start the newest activation that was proven with another release than the active one, or with this one.
 
-        release: the name of its folder.
+        release: the name of its folder. A host that went back already stays: the second of two such runs, or one that
+        goes on where the first was cut off, changes nothing there; with `again` its server is started again.
         """
         self._check_unit()
-        proven = [entry for entry in self._mine() if is_proven(entry)]
-        active = proven[-1]["release"] if proven else None
-        there = sorted({os.path.basename(entry["release"]) for entry in proven if entry["release"] != active})
-        known = "There is: %s" % ", ".join(there) if there else "No other release was ever proven on this host"
-        if release and active and release == os.path.basename(active):
-            raise ActivationError("%s is the active release already. %s" % (release, known))
-        found = [
-            entry
-            for entry in proven
-            if (os.path.basename(entry["release"]) == release if release else entry["release"] != active)
-        ]
-        if not found:
+        self._check_drop_ins()
+        if self.problem:
             raise ActivationError(
-                "%s. %s"
-                % (
-                    "No release %s was proven on this host" % release if release else "There is nothing to go back to",
-                    known,
-                )
+                "%s, so that it is not known what was proven. Activate a release by playbooks/site.yml" % self.problem
             )
-        entry = found[-1]
-        problem = self._unusable(entry)
-        if problem:
-            raise ActivationError("%s. %s" % (problem, known))
+        newest, proven = self._newest(), [entry for entry in self._mine() if is_proven(entry)]
+        entry = self._active_already(newest, proven, release)
+        if entry and not again:
+            return entry
+        if not entry:
+            entry = self._to_go_back_to(newest, proven, release)
         texts = self._kept(entry)
         self._check_link(entry["link"])
         begun = self._cut_off(entry["link"], entry["release"], entry["configuration"], texts)
         if begun:
             self.did.append("activation %d, which was cut off before it was proven, is continued" % begun["number"])
         else:
-            begun = self._record(entry["link"], entry["release"], entry["configuration"], entry["stack"], texts)
+            begun = self._record(
+                entry["link"],
+                entry["release"],
+                entry["configuration"],
+                entry["stack"],
+                texts,
+                back_from=entry["back_from"] if entry is newest else newest["number"],
+            )
         self._apply(begun, texts)
         return begun
+
+    def _active_already(self, newest, proven, release):
+        """Return the newest activation where it is proven and what was asked for."""
+        if not newest or newest["state"] != "proven":
+            return None
+        here = os.path.basename(newest["release"])
+        left = any(entry["number"] == newest["back_from"] for entry in proven)
+        if release != here and (release or not left):
+            return None
+        self.did.append("%s is active already" % here + ("; name a release to go further back" if left else ""))
+        return newest
+
+    def _to_go_back_to(self, newest, proven, release):
+        """Return the newest activation that can be brought back; raises ActivationError with what there is."""
+        going_back = newest and newest["state"] == "pending" and newest["back_from"] is not None
+        if going_back and release in ("", os.path.basename(newest["release"])) and not self._unusable(newest):
+            return newest  # it was cut off on its way
+        # What was begun and never proven is what one goes back from, whatever it consists of.
+        unproven = bool(newest) and newest["state"] in ("pending", "failed")
+        active = None if unproven or not newest else newest["release"]
+        usable, passed_over = {}, []
+        for entry in reversed(proven):
+            name = os.path.basename(entry["release"])
+            if entry["release"] == active or name in usable:
+                continue
+            problem = self._unusable(entry)
+            if problem is None:
+                usable[name] = entry
+            elif not release or name == release:
+                passed_over.append(problem)
+        if not release and usable:
+            entry = next(iter(usable.values()))
+            self.did += [problem for problem in passed_over if "activation %d " % entry["number"] not in problem][:3]
+            return entry
+        if release in usable:
+            return usable[release]
+        there = "There is: %s" % ", ".join(sorted(usable)) if usable else "There is no other that can be gone back to"
+        if passed_over:
+            raise ActivationError("%s. %s" % (passed_over[0], there))
+        if release:
+            raise ActivationError("No release %s was proven on this host. %s" % (release, there))
+        raise ActivationError("There is nothing to go back to. No other release was ever proven on this host")
 
     def stopped(self):
         """Have the service stopped and disabled."""
@@ -477,6 +546,8 @@ class Activations:
         for path in paths(self.service).values():
             removed = self._remove(path) or removed
             removed = self._remove(path + ".before") or removed
+        for path in drop_ins(state["DropInPaths"], self.root):
+            self.did.append("%s stays, as it is not of this collection" % path)
         if removed and not self.check:
             self._systemctl("daemon-reload")
             self._systemctl("reset-failed", self.unit, may_fail=True)
@@ -538,6 +609,9 @@ class Activations:
             process.ask_python(os.path.join(release, "bin", "python"), "sys.prefix")
         except OSError as error:
             return "%s cannot be brought back: its bin/python does not run (%s)" % (name, _clean(str(error))[:200])
+        faults = environment.faults(release, ["vllm"])
+        if faults:
+            return "%s cannot be brought back: %s" % (name, "; ".join(faults[:3]))
         try:
             self._kept(entry, tell=False)
         except (ActivationError, OSError) as error:
@@ -620,6 +694,7 @@ class Activations:
 
     def _apply(self, entry, texts):
         """Put the files, the link and the service in place; each step may be repeated."""
+        self.begins = self.changed = True
         try:
             for kind, path in paths(self.service).items():
                 self._put(kind, path, texts.get(kind))
@@ -697,8 +772,16 @@ class Activations:
                 "vllm_server_release empty to serve from it" % link
             )
 
+    def _check_release(self, link, release):
+        """Raise where there is nothing to serve from; a check run comes here before there is."""
+        if link and os.path.normpath(link) == os.path.normpath(release):
+            raise ActivationError("%s cannot be both the release and the link to it" % release)
+        if not self.check and not os.path.exists(os.path.join(below(self.root, release), "bin", "python")):
+            raise ActivationError("%s is no Python environment: it has no bin/python" % release)
+
     def _check_unit(self):
-        """Raise where the service is somebody else's."""
+        """Raise where the service is somebody else's, or what is remembered of it that of a newer version."""
+        self._check_history()
         state = self._properties()
         path = below(self.root, paths(self.service)["unit"])
         text = _text(path) if os.path.lexists(path) and os.path.realpath(path) != "/dev/null" else None
@@ -710,6 +793,12 @@ class Activations:
                 "%s is not of this collection. Keep it under another name, or set vllm_server_service to another one"
                 % (paths(self.service)["unit"] if text is not None else state["FragmentPath"])
             )
+
+    def _check_drop_ins(self):
+        """Raise where a server would not be what its activation says."""
+        sentences = taken_over(drop_ins(self._properties()["DropInPaths"], self.root), self.unit)
+        if sentences:
+            raise ActivationError("; ".join(sentences))
 
     def _check_process(self, pid, state):
         if state["MainPID"] != str(pid):
@@ -764,12 +853,27 @@ class Activations:
             entry_of(entry)
         path = below(self.root, HISTORY)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        if self.problem:
+            self._put_aside()
         text = json.dumps({"schema": SCHEMA, "activations": self.entries}, indent=1) + "\n"
         _write_at_once(path, text, 0o600)
         known = {str(entry["number"]) for entry in self.entries}
         for name in _listed(below(self.root, COPIES)):
             if name not in known:
                 shutil.rmtree(os.path.join(below(self.root, COPIES), name), ignore_errors=True)
+
+    def _put_aside(self):
+        """Keep a history that is not understood, and the copies that belong to it, under another name."""
+        aside = ".damaged-%s" % time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        kept = {str(entry["number"]) for entry in self.entries}
+        copies = below(self.root, COPIES)
+        for name in _listed(copies):
+            if name not in kept:
+                os.makedirs(copies + aside, mode=0o700, exist_ok=True)
+                os.rename(os.path.join(copies, name), os.path.join(copies + aside, name))
+        os.rename(below(self.root, HISTORY), below(self.root, HISTORY) + aside)
+        self.did.append("%s; it is kept as %s%s, and a new one is begun" % (self.problem, HISTORY, aside))
+        self.problem = None
 
     def _shorten(self):
         """Drop the oldest activations, and never the newest proven ones of the last two releases of a service."""

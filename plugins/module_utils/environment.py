@@ -55,6 +55,24 @@ def observe(path):
     return result
 
 
+def faults(path, roles=()):
+    """Say what of the packages that were recorded is missing or damaged, as sentences.
+
+    roles: whose records have to be there and to be understood.
+    """
+    found = observe(path)
+    wrong = list(found["ignored"])
+    wrong += ["the record of role %s is not understood" % role for role in roles if role not in found["manifests"]]
+    wrong += ["%s differs from what was recorded" % name for name in found["changed_files"] if name.startswith(path)]
+    for manifest in found["manifests"].values():
+        for name, version in sorted(manifest.get("packages", {}).items()):
+            if name in found["damaged"]:
+                wrong.append("%s is damaged: %s" % (name, found["damaged"][name]))
+            elif found["release"] and found["packages"].get(name) != version:
+                wrong.append("%s is %s in place of %s" % (name, found["packages"].get(name, "missing"), version))
+    return wrong
+
+
 def observe_python(path):
     """Run the environment's interpreter: executable (str), version (str), works (bool), problem (str or None)."""
     command = os.path.join(path, "bin", "python")

@@ -14,7 +14,7 @@ import json
 import os
 import re
 
-from ansible_collections.neuronops.vllm.plugins.module_utils import activations, boot, forms, neuron_ls
+from ansible_collections.neuronops.vllm.plugins.module_utils import activations, boot, files, forms, neuron_ls, versions
 
 VENDOR = "0x1d0f"
 FAMILIES = {
@@ -286,6 +286,7 @@ _PROPERTIES = [
     "MainPID",
     "NeedDaemonReload",
     "FragmentPath",
+    "DropInPaths",
 ]
 
 
@@ -308,6 +309,7 @@ def services(run, names, root="/"):
                 "configuration": _configuration(pid, root) if pid else None,
                 "needs_reload": state.get("NeedDaemonReload") == "yes",
                 "ours": _ours(state.get("FragmentPath"), root),
+                "drop_ins": activations.drop_ins(state.get("DropInPaths") or "", root),
             }
         )
     return found
@@ -363,6 +365,18 @@ def _configuration(pid, root):
 def sha256(path, root="/"):
     """Return the SHA-256 of a file's content, or None where it cannot be read."""
     return files.sha256(below(root, path))
+
+
+def free_bytes(path, root="/"):
+    """Return how many bytes root may still write where `path` is or will be, or None where that is not known."""
+    there = below(root, path)
+    while not os.path.exists(there) and there != os.path.dirname(there):
+        there = os.path.dirname(there)
+    try:
+        status = os.statvfs(there)
+    except OSError:
+        return None
+    return status.f_bfree * status.f_frsize
 
 
 def record(root="/"):

@@ -18,7 +18,7 @@ import stat
 import time
 
 from ansible_collections.neuronops.vllm.plugins.module_utils import addresses, forms
-from ansible_collections.neuronops.vllm.plugins.module_utils.files import content, sha256, shown, write
+from ansible_collections.neuronops.vllm.plugins.module_utils.files import content, sha256, shown, write_at_once
 
 FOLDER = "neuronops"
 RELEASE = "release"
@@ -248,7 +248,7 @@ def as_text(value):
 
 
 def is_written(path, text):
-    """Say whether a file is as write() would leave it."""
+    """Say whether a file is as write_at_once() would leave it."""
     try:
         return content(path) == text and stat.S_IMODE(os.stat(path).st_mode) == MODE
     except (OSError, ValueError):
@@ -261,4 +261,4 @@ def put(path, text):
     if not os.path.isdir(folder):
         os.mkdir(folder)
         os.chmod(folder, 0o755)
-    write(path, text, MODE)
+    write_at_once(path, text, MODE)

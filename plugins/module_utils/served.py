@@ -96,13 +96,24 @@ def look(run, service, timeout, address=None, port=None, root="/"):
         answer["state"], answer["problem"] = _without_asking(state, service, pid, root)
         if answer["state"] is None:
             answer["state"] = "answers"
-            _ask(answer, given, environment.get("VLLM_API_KEY"), pids, deadline, root)
+            _ask(answer, given, environment, pids, deadline, root)
     except _NoAnswerError as error:
         answer["state"], answer["problem"] = error.state, clean(str(error), 1000)
     if answer["state"] not in ("answers", "absent", "stopped"):
-        secrets = [value for name, value in environment.items() if activations.SECRET.search(name) and len(value) > 3]
-        answer["busy"] = _last_line(run, service, state["InvocationID"], secrets)
+        answer["busy"] = _last_line(run, service, state["InvocationID"], environment)
     return answer
+
+
+def _without_secrets(text, environment):
+    """Return what a server said without the values of its variables whose names look secret."""
+    secrets = [
+        value
+        for name, value in environment.items()
+        if activations.SECRET.search(name) and (len(value) > 3 or (value and name == "VLLM_API_KEY"))
+    ]
+    for value in sorted(secrets, key=len, reverse=True):
+        text = text.replace(value, "***")
+    return text
 
 
 def _without_asking(state, service, pid, root):
@@ -149,8 +160,9 @@ def options(arguments):
     return found
 
 
-def _ask(answer, given, key, pids, deadline, root):
+def _ask(answer, given, environment, pids, deadline, root):
     """Ask for the health and for one token; raises _NoAnswerError."""
+    key = environment.get("VLLM_API_KEY")
     ours, foreign = _listeners(answer["address"], answer["port"], pids, root)
     place = "%s:%d" % (answer["address"], answer["port"])
     if foreign:
@@ -172,9 +184,7 @@ def _ask(answer, given, key, pids, deadline, root):
     status, body = _request(ours, "POST", "/v1/completions", asked, key, pids, deadline, root)
     answer["status"] = status
     if status != 200:
-        words = body.decode("utf-8", "replace")
-        if key:
-            words = words.replace(key, "***")
+        words = _without_secrets(body.decode("utf-8", "replace"), environment)
         raise _NoAnswerError(
             "errors",
             "asked for a token of %s it answers with status %d: %s" % (clean(name, 100), status, clean(words, 300)),
@@ -301,7 +311,12 @@ def _listeners(address, port, pids, root):
 
 def _meet(address, wanted):
     """Say whether who listens on an address gets or takes away what is sent to one of these."""
-    return address in wanted or address in _ANY or any(one in _ANY for one in wanted)
+    return address in wanted or any(_takes_in(address, one) or _takes_in(one, address) for one in wanted)
+
+
+def _takes_in(address, other):
+    """Say whether an address stands for all, the other one among them; that of IPv4 for those of IPv4 alone."""
+    return address in _ANY and (":" in address or ":" not in other)
 
 
 def _resolved(address):
@@ -472,7 +487,7 @@ def _properties(run, service):
     return {name: found.get(name) or defaults.get(name, "") for name in _PROPERTIES}
 
 
-def _last_line(run, service, invocation, secrets):
+def _last_line(run, service, invocation, environment):
     """Return the last line that the server wrote, safe to show, or None."""
     command = [
         "journalctl",
@@ -490,8 +505,7 @@ def _last_line(run, service, invocation, secrets):
     status, output, _error = run(command)
     if status != 0:
         return None
-    for value in sorted(secrets, key=len, reverse=True):
-        output = output.replace(value, "***")
+    output = _without_secrets(output, environment)
     lines = [line for line in (clean(line, LONGEST_LINE) for line in output.split("\n")) if line]
     return lines[-1] if lines else None
 

@@ -35,6 +35,11 @@ options:
     type: list
     elements: path
     default: []
+  filesystems:
+    description: Folders of whose file system to say how much room it has; they need not be there yet.
+    type: list
+    elements: path
+    default: []
   links:
     description: Paths that should be symbolic links to an environment.
     type: list
@@ -374,6 +379,9 @@ services:
     ours:
       description: Whether its unit was written by role C(vllm_server); null where there is no unit.
       type: bool
+    drop_ins:
+      description: Its drop-ins, each with the names of those settings in it that role C(vllm_server) sets itself.
+      type: dict
 activations:
   description: What M(neuronops.vllm.vllm_activation) recorded of these services, newest last.
   returned: always
@@ -424,6 +432,13 @@ files:
   description: SHA-256 of the files asked for, by path; null for a file that is not there or cannot be read.
   returned: always
   type: dict
+free_bytes:
+  description: >-
+    Bytes that are free for root in the file system of each of O(filesystems), by path; null where that cannot be found
+    out.
+  returned: always
+  type: dict
+  sample: {/opt/neuronops/releases: 400000000000}
 links:
   description:
     - What is at the paths of O(links), by path, each with C(kind) and C(target). The kind is one of V(link), V(folder),
@@ -473,14 +488,26 @@ def observe(run, options, release, root="/"):
         "neuron_ls": host.devices(run, hardware["present"], root),
         "packages": packages,
         "dpkg_interrupted": host.dpkg_interrupted(run, root),
-        "environments": [environment.observe(path) for path in _expanded(options["environments"])],
+        "environments": _environments(options["environments"]),
         "services": host.services(run, options["services"], root),
         "activations": activations.of_services(options["services"], root),
         "files": {path: host.sha256(path, root) for path in options["files"]},
-        "links": host.links(options["links"], root),
+        "free_bytes": {path: host.free_bytes(path, root) for path in options.get("filesystems") or []},
+        "links": host.links(options.get("links") or [], root),
         "repository": difference and {name: difference[name] for name in ("current", "reasons", "key")},
         "record": host.record(root),
     }
+
+
+def _environments(paths):
+    """Observe each environment once, also where a link leads to another that was asked for."""
+    seen, found = {}, []
+    for path in _expanded(paths):
+        real = os.path.realpath(path)
+        if real not in seen:
+            seen[real] = environment.observe(path)
+        found.append(dict(seen[real], path=path, exists=os.path.lexists(path)))
+    return found
 
 
 def _expanded(paths):
@@ -495,6 +522,7 @@ def main():
             "environments": {"type": "list", "elements": "path", "default": []},
             "services": {"type": "list", "elements": "str", "default": []},
             "files": {"type": "list", "elements": "path", "default": []},
+            "filesystems": {"type": "list", "elements": "path", "default": []},
             "links": {"type": "list", "elements": "path", "default": []},
             "repository": {
                 "type": "dict",

@@ -58,6 +58,10 @@ options:
       - Path of the Python environment. Required when O(state=begun) or O(state=adopted).
       - When O(state=previous), the name of its folder, or nothing for the newest other one.
     type: str
+  again:
+    description: Whether O(state=previous) starts the service again where that release is active already.
+    type: bool
+    default: false
   configuration:
     description:
       - Hash of everything that makes the server what it is. Required when O(state=begun), O(state=proven) or
@@ -149,6 +153,10 @@ configuration:
   description: The hash of its configuration, or null.
   returned: success
   type: str
+begins:
+  description: Whether the service was started, or would be in check mode.
+  returned: success
+  type: bool
 did:
   description: What was done, or would be in check mode, in sentences.
   returned: success
@@ -208,7 +216,7 @@ def act(service, options):
     if state == "taken_back":
         return service.taken_back(options["number"], options["reason"])
     if state == "previous":
-        return service.previous(options["release"] or "")
+        return service.previous(options["release"] or "", options["again"])
     if state == "stopped":
         return service.stopped()
     return service.absent(options["link"])
@@ -228,6 +236,7 @@ def main():
             needrestart=dict(type="str"),
             link=dict(type="path"),
             release=dict(type="str"),
+            again=dict(type="bool", default=False),
             configuration=dict(type="str"),
             stack=dict(type="str"),
             number=dict(type="int"),
@@ -237,7 +246,7 @@ def main():
                 options=dict(
                     pid=dict(type="int", required=True),
                     seconds=dict(type="int", required=True),
-                    tokens=dict(type="int", required=True),
+                    tokens=dict(type="int", required=True, no_log=False),
                 ),
             ),
         ),
@@ -270,6 +279,7 @@ def main():
         number=entry and entry["number"],
         release=entry and entry["release"],
         configuration=entry and entry["configuration"],
+        begins=service.begins,
         did=service.did,
         problem=problem,
         since=since,

@@ -39,12 +39,6 @@ options:
       - Put what was built to O(mirror), over HTTP with C(PUT); also what was built in an earlier run and is not there.
     type: bool
     default: false
-  build:
-    description:
-      - Whether to build where neither O(path) nor O(mirror) has the wheel. When not, RV(wheel) is empty, and nothing is
-        asked of the host.
-    type: bool
-    default: true
   mirror_insecure:
     description: Take wheels from a O(mirror) at C(http://) too, where everybody between can put in other ones.
     type: bool
@@ -170,7 +164,7 @@ directory:
   type: str
   returned: always
 wheel:
-  description: Name of the wheel's file; empty in check mode and with O(build=false), where nothing was built yet.
+  description: Name of the wheel's file; empty in check mode and with O(build=false) where there is none yet.
   type: str
   returned: always
 sha256:
@@ -558,7 +552,6 @@ def main():
         argument_spec=dict(
             path=dict(type="path", required=True),
             mirror=dict(type="str", default=""),
-            build=dict(type="bool", default=True),
             mirror_write=dict(type="bool", default=False),
             mirror_insecure=dict(type="bool", default=False),
             build=dict(type="bool", default=True),

@@ -47,6 +47,7 @@ def plan(host: Mapping[str, Any], facts: Mapping[str, Any], options: Mapping[str
     options: stack, state, allow_downgrade, hold and files (path -> wanted sha256) as the role has them.
 
     refusals        why the role must stop before any change (sentences; the other fields hold all the same)
+    reasons         why there is something to install, build, hold or write (sentences)
     work            whether anything has to be installed, built, held or written
     repository      whether the package repository has to be set up
     change          whether packages have to change
@@ -110,6 +111,7 @@ class _Plan:
         work = bool(self.change or self.build or self.outdated or self.hold or self.files or self.repository_differs)
         return {
             "refusals": self.refusals(),
+            "reasons": self.reasons(),
             "work": work,
             "repository": self.repository_differs,
             "change": self.change,
@@ -124,6 +126,19 @@ class _Plan:
             "problems": self.problems(),
             "notes": self.notes(),
         }
+
+    def reasons(self) -> list[str]:
+        found = [] if self.accepted else list(self.host["repository"]["reasons"])
+        if self.change:
+            found += [
+                f"{name} is {self.installed.get(name) or 'not installed'}, and {self.wanted[name]} is wanted"
+                for name in self.differing
+            ]
+        found += [f"{name}, a package of the first generation, is installed" for name in self.outdated]
+        found += [f"the driver is not built for kernel {kernel}" for kernel in self.build]
+        if not self.change:
+            found += [f"{name} is not held" for name in self.hold]
+        return found + [f"{path} differs from what the role writes" for path in self.files]
 
     @property
     def wanted(self) -> Mapping[str, str]:

@@ -12,8 +12,6 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from packaging.version import InvalidVersion, Version
-
 LAYERS = ("neuron_venv", "transformers_neuronx", "vllm")
 # How many sentences about packages are given: where all of them are gone, nobody reads each name.
 MOST_SENTENCES = 10
@@ -134,6 +132,9 @@ def _same_path(one: str, other: str) -> bool:
 
 def _canonical(version: str) -> str:
     """Return a version as PEP 440 writes it: a lock may spell it differently than the folder of what was installed."""
+    # ansible-core brings it, and Ansible's tests import this file where it is not.
+    from packaging.version import InvalidVersion, Version
+
     try:
         return str(Version(version))
     except InvalidVersion:

@@ -23,7 +23,7 @@ from typing import Any
 
 from ansible.module_utils.common.validation import check_type_list
 from ansible.plugins.action import ActionBase
-from ansible_collections.neuronops.vllm.plugins.module_utils import activations, environment, forms, host
+from ansible_collections.neuronops.vllm.plugins.module_utils import activations, forms, host, release
 
 Check = Callable[[Any, str], Any]
 
@@ -147,6 +147,13 @@ RELEASE = having(
     layers=each(of_form("file name"), 100),
 )
 
+# The run of Ansible that holds a host.
+HELD_BY = or_none(
+    having(
+        who=line, controller=of_form("SHA-256"), pid=PID, began=of_form("line of text"), seconds=whole(10 * 365 * 86400)
+    )
+)
+
 NEURON_INFO: dict[str, Check] = {
     "root": forms.truth,
     "kernel": having(
@@ -200,6 +207,7 @@ NEURON_INFO: dict[str, Check] = {
         having(version=or_empty(VERSION), held=forms.truth, state=of_form("state")),
     ),
     "dpkg_interrupted": forms.truth,
+    "free_bytes": table(of_form("line of text"), or_none(forms.number), 100),
     "environments": each(
         having(
             path=of_form("line of text"),
@@ -231,6 +239,7 @@ NEURON_INFO: dict[str, Check] = {
             configuration=or_none(of_form("hash")),
             needs_reload=forms.truth,
             ours=or_none(forms.truth),
+            drop_ins=table(of_form("line of text"), each(of_form("file name"), 100)),
         )
     ),
     "activations": each(activations.entry_of, 1000),
@@ -243,6 +252,7 @@ NEURON_INFO: dict[str, Check] = {
 }
 
 ANSWERS: dict[str, dict[str, Check]] = {
+    "host_lock": {"held_by": HELD_BY},
     "jupyter_kernel": {"files": FILES},
     "neuron_info": NEURON_INFO,
     "neuron_repository": {
@@ -258,10 +268,13 @@ ANSWERS: dict[str, dict[str, Check]] = {
         "foreign": each(of_form("package name")),
     },
     "python_venv": {"reason": line},
+    "release_prune": {"removed": each(line, 1000), "kept": each(line, 1000)},
+    "release_record": {"written": each(of_form("file name"), 100), "release": or_none(RELEASE)},
     "vllm_activation": {
         "number": or_none(whole(10**9, 1)),
         "release": or_none(PATH),
         "configuration": or_none(of_form("hash")),
+        "begins": forms.truth,
         "did": each(line, 1000),
         "problem": or_none(line),
         "since": whole(2**40),

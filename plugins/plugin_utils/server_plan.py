@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.neuronops.vllm.plugins.module_utils import activations as remembered
+
 # Between the last look and the limit on the controller, which does not believe a host that its server is ever young.
 GRACE = 60  # seconds
 
@@ -16,8 +18,9 @@ def plan(observed: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, An
     """Return what to do on a host.
 
     observed: service, activations, files and links as neuron_info returned them, and answer as vllm_answer did.
-    wanted: host, service, configuration, release, link, address, port, files, other_files and restart_unhealthy.
+    wanted: host, service, state, configuration, release, link, address, port, files, other_files and restart_unhealthy.
 
+    differs    what is not as wanted, so that the role has something to do or to say (sentences)
     start      whether to begin an activation
     reasons    why (sentences)
     refusals   why nothing may be changed (sentences; the other fields hold all the same)
@@ -27,6 +30,8 @@ def plan(observed: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, An
     write      files to write that need no restart
     notes      what else there is to know (sentences)
     """
+    if wanted.get("state", "present") != "present":
+        return _way_down(observed["service"], wanted)
     answer, activations = observed["answer"], list(observed["activations"])
     newest = activations[-1] if activations else None
     answers = answer["state"] == "answers"
@@ -44,18 +49,51 @@ def plan(observed: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, An
             prove = newest["number"]
         elif reasons or not answers:
             reasons.append(f"activation {newest['number']} was begun on {newest['at']} and never proven")
-    return {
-        "start": bool(reasons),
-        "reasons": reasons,
-        "refusals": _refusals(observed, wanted),
-        "failures": unhealthy if unhealthy and not reasons else [],
-        "prove": prove,
-        "adopt": answers
+    adopt = (
+        answers
         and not (known if reasons else of_newest)
         and answer["configuration"] is not None
-        and bool(observed["service"]["ours"]),
-        "write": [path for path, digest in wanted["other_files"].items() if observed["files"].get(path) != digest],
-        "notes": _notes(answer, wanted),
+        and bool(observed["service"]["ours"])
+    )
+    write = [path for path, digest in wanted["other_files"].items() if observed["files"].get(path) != digest]
+    refusals, failures = _refusals(observed, wanted), unhealthy if unhealthy and not reasons else []
+    # What has to be recorded, beside a start or without one.
+    records = [f"activation {prove} has answered, and is not recorded as proven"] if prove is not None else []
+    records += ["what serves was never recorded, so that it cannot be brought back"] if adopt and not reasons else []
+    differs = [*refusals, *reasons, *failures, *records, *(f"{path} is not as it is written" for path in write)]
+    return {
+        "differs": differs,
+        "start": bool(reasons),
+        "reasons": reasons,
+        "refusals": refusals,
+        "failures": failures,
+        "prove": prove,
+        "adopt": adopt,
+        "write": write,
+        "notes": _notes(answer, observed["service"], wanted),
+    }
+
+
+def _way_down(service: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what there is to do where nothing is to be served."""
+    name, state, differs = f"{wanted['service']}.service", wanted["state"], []
+    if service["load_state"] != "not-found":
+        if state == "absent":
+            differs.append(f"{name} is there, and is to be removed")
+        elif service["active_state"] not in ("inactive", "failed"):
+            differs.append(f"{name} is {service['active_state']}, and is to be stopped")
+        elif service["enabled"]:
+            differs.append(f"{name} starts at boot, and is to be stopped")
+    return {
+        "differs": differs,
+        "start": False,
+        "reasons": [],
+        "refusals": [],
+        "failures": [],
+        "prove": None,
+        "adopt": False,
+        "write": [],
+        "notes": [],
     }
 
 
@@ -123,6 +161,7 @@ def _refusals(observed: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
             f"{name} on {host} is not of this collection; after `systemctl disable --now {name}` move its unit away "
             f"(`systemctl cat {name}` shows where it is), or set vllm_server_service to another name"
         )
+    found += [f"on {host} {sentence}" for sentence in remembered.taken_over(service.get("drop_ins", {}), name)]
     if listener and not listener["ours"]:
         who = listener["command"] + (f" (process {listener['pid']})" if listener["pid"] else "")
         place = f"port {wanted['port']} of {host} at {wanted['address']}"
@@ -138,13 +177,18 @@ def _refusals(observed: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     return found
 
 
-def _notes(answer: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def _notes(answer: Mapping[str, Any], service: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    found = [
+        f"{path} is not of this collection, and counts for {wanted['service']}.service"
+        for path, names in sorted(service.get("drop_ins", {}).items())
+        if not names
+    ]
     if answer["state"] == "answers" and answer["restarts"]:
-        return [
+        found.append(
             f"systemd has started {wanted['service']}.service again {answer['restarts']} times since it was activated; "
             f"`journalctl --unit {wanted['service']}` says why it ended"
-        ]
-    return []
+        )
+    return found
 
 
 def settled(

@@ -166,6 +166,34 @@ def test_a_rotated_key_is_nowhere_any_more(host: Host) -> None:
     assert refused.code != 0 and "There is: other" in refused.said and host.serves(8000), refused.said
 
 
+def test_going_back_twice_asks_the_server_and_starts_one_that_hangs(host: Host) -> None:
+    assert host.role("good").code == 0 and host.role("other").code == 0
+    assert host.role("other", part="rollback").changed
+    pid = host.show("MainPID")
+    again = host.role("other", part="rollback")
+    assert again.code == 0 and not again.changed and "good is active already" in again.said, again.said
+    # systemd has started it again in between: that is no reason to fail.
+    host.sh(f"kill -9 {pid}; for n in $(seq 60); do curl -sf http://127.0.0.1:8000/health && break; sleep 0.5; done")
+    assert not host.role("other", part="rollback").changed and host.show("MainPID") != pid
+    host.sh("systemctl kill -s STOP vllm")
+    mended = host.role("other", part="rollback")
+    assert mended.code == 0 and mended.changed and host.serves(), mended.said
+    assert host.sh("readlink /opt/stub/active") == "/opt/stub/good" and states(host)[-1] == "proven"
+
+
+def test_a_drop_in_that_makes_it_another_server_is_refused(host: Host) -> None:
+    assert host.role("good").code == 0
+    pid, folder = host.show("MainPID"), "/etc/systemd/system/vllm.service.d"
+    host.sh(f"mkdir {folder}; printf '[Service]\\nMemoryHigh=8G\\n' > {folder}/mine.conf; systemctl daemon-reload")
+    named = host.role("good")
+    assert named.code == 0 and not named.changed and f"{folder}/mine.conf is not of this collection" in named.said
+    host.sh(f"printf '[Service]\\nRestart=no\\n' > {folder}/mine.conf; systemctl daemon-reload")
+    for part in ("main", "rollback"):
+        refused = host.role("other", part=part)
+        assert refused.code != 0 and f"{folder}/mine.conf sets Restart of vllm.service" in refused.said, refused.said
+    assert host.show("MainPID") == pid and states(host) == ["proven"]
+
+
 def test_stopped_and_absent_leave_nothing_of_the_service(host: Host) -> None:
     assert host.role("good").code == 0
     assert host.role("good", state="stopped").changed and not host.role("good", state="stopped").changed

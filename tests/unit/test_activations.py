@@ -297,8 +297,6 @@ def test_previous_says_what_there_is(host: Host) -> None:
     host.serve(TWO, B)
     with pytest.raises(ActivationError, match=r"No release three was proven on this host\. There is: one"):
         host.do("previous", "three")
-    with pytest.raises(ActivationError, match="two is the active release already"):
-        host.do("previous", "two")
     (host.root / ONE.lstrip("/") / "neuronops" / "vllm.json").unlink()
     with pytest.raises(ActivationError, match=r"has no neuronops/vllm.json"):
         host.do("previous", "one")
@@ -307,6 +305,34 @@ def test_previous_says_what_there_is(host: Host) -> None:
     with pytest.raises(ActivationError, match="does not run"):
         host.do("previous", "one")
     assert host.states == ["proven", "proven"] and host.target == TWO
+
+
+def test_a_release_that_was_damaged_since_is_not_gone_back_to(host: Host) -> None:
+    host.serve(ONE, A)
+    host.serve(TWO, B)
+    release = host.root / ONE.lstrip("/")
+    package = next((release / "lib").glob("python3*/site-packages"), release / "lib" / "python3.9" / "site-packages")
+    (package / "thing-1.0.dist-info").mkdir(parents=True)
+    (package / "thing-1.0.dist-info" / "METADATA").write_text("Name: thing\n")
+    (package / "thing-1.0.dist-info" / "RECORD").write_text("thing.py,,7\n")
+    (release / "neuronops" / "vllm.json").write_text('{"role": "vllm", "packages": {"thing": "1.0"}}')
+    with pytest.raises(ActivationError, match=r"cannot be brought back: thing is damaged: thing.py is missing"):
+        host.do("previous")
+    assert host.states == ["proven", "proven"] and host.target == TWO
+
+
+def test_who_went_back_already_stays_there(host: Host) -> None:
+    host.serve(ONE, A)
+    host.serve(TWO, B)
+    assert host.do("previous", "two")["release"] == TWO and not host.last.changed
+    back = host.do("previous")
+    # Cut off before it was proven, and run again: it goes on, and then there is nothing left to do.
+    assert host.do("previous")["number"] == back["number"]
+    host.prove(back)
+    for name in ("", "one"):
+        assert host.do("previous", name)["number"] == back["number"] and not host.last.changed
+    assert "name a release to go further back" in " ".join(host.last.did)
+    assert host.target == ONE
 
 
 def test_going_back_and_forth(host: Host) -> None:
@@ -461,15 +487,100 @@ def test_the_history_does_not_grow_for_ever_and_keeps_the_ways_back(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"schema": 2, "activations": []}', '{"schema": 1, "activations": [{}]}', "[" * 100000]
+    "content", ["", "[]", "{", '{"schema": 0, "activations": []}', '{"schema": 1, "activations": [{}]}', "[" * 100000]
 )
-def test_a_history_that_is_not_understood_counts_as_none(host: Host, content: str) -> None:
+def test_a_history_that_is_not_understood_counts_as_none_and_is_kept(host: Host, content: str) -> None:
     file = host.root / "var/lib/neuronops/activations.json"
     (file.parent / "activations" / "7").mkdir(parents=True)
+    (file.parent / "activations" / "7" / "unit").write_text("x")
     file.write_text(content)
     assert activations.read(str(host.root)) == []
+    with pytest.raises(ActivationError, match=r"activations\.json is not understood: .*so that it is not known"):
+        host.do("previous")
     # A number is never given twice.
     assert host.begin()["number"] == 8
+    (aside,) = file.parent.glob("activations.json.damaged-*")
+    assert aside.read_text() == content and [entry["number"] for entry in activations.read(str(host.root))] == [8]
+    (copies,) = file.parent.glob("activations.damaged-*")
+    assert (copies / "7" / "unit").read_text() == "x" and (file.parent / "activations" / "8").is_dir()
+    assert f"it is kept as /var/lib/neuronops/{aside.name}" in " ".join(host.last.did)
+
+
+def test_a_history_of_a_newer_version_is_left_alone(host: Host) -> None:
+    file = host.root / "var/lib/neuronops/activations.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"schema": 2, "activations": []}')
+    with pytest.raises(ActivationError, match="written by a newer version"):
+        host.do("previous")
+    with pytest.raises(ActivationError, match="written by a newer version"):
+        host.begin()
+    assert file.read_text() == '{"schema": 2, "activations": []}' and not host.systemd.active
+
+
+def test_what_was_begun_and_never_proven_is_gone_back_from(host: Host) -> None:
+    host.serve(ONE, A)
+    host.begin(TWO, B)  # and cut off
+    back = host.do("previous")
+    assert (back["release"], back["configuration"], host.target) == (ONE, A, ONE)
+    host.prove(back)
+    # The same where only an option was changed.
+    host.begin(ONE, B)
+    assert host.do("previous")["configuration"] == A
+
+
+def test_going_back_from_a_failure_that_was_cut_off_goes_no_release_further(host: Host) -> None:
+    host.release("/opt/three")
+    host.serve(ONE, A)
+    host.serve(TWO, B)
+    failed = host.begin("/opt/three", f"{3:064x}")
+    back = host.do("taken_back", failed["number"], "it ended")
+    assert host.do("previous")["number"] == back["number"] and host.target == TWO
+
+
+def test_a_server_that_hangs_is_started_again_with_the_release_that_is_active_already(host: Host) -> None:
+    host.serve(ONE, A)
+    host.serve(TWO, B)
+    back = host.prove(host.do("previous"))
+    again = host.do("previous", "", True)
+    assert again["number"] > back["number"] and again["release"] == ONE and host.last.changed
+    host.prove(again)
+    assert host.do("previous")["number"] == again["number"] and not host.last.changed
+
+
+def test_what_is_gone_is_not_offered_and_passed_over(host: Host) -> None:
+    for number, name in enumerate(("/opt/one", "/opt/three", "/opt/four", "/opt/two")):
+        if name not in (ONE, TWO):
+            host.release(name)
+        host.serve(name, f"{number:064x}")
+    shutil.rmtree(host.root / "opt/four")
+    with pytest.raises(ActivationError, match=r"No release x was proven on this host\. There is: one, three$"):
+        host.do("previous", "x")
+    with pytest.raises(
+        ActivationError, match=r"/opt/four\) cannot be brought back: its folder is gone\. There is: one, "
+    ):
+        host.do("previous", "four")
+    assert host.do("previous")["release"] == "/opt/three"
+    assert "its folder is gone" in " ".join(host.last.did)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"schema": 9}', '{"role": "vll'])
+def test_a_release_whose_record_is_damaged_is_not_gone_back_to(host: Host, content: str) -> None:
+    host.serve(ONE, A)
+    host.serve(TWO, B)
+    (host.root / ONE.lstrip("/") / "neuronops" / "vllm.json").write_text(content)
+    with pytest.raises(ActivationError, match="counts as none"):
+        host.do("previous")
+    assert host.states == ["proven", "proven"] and host.target == TWO
+
+
+@pytest.mark.parametrize(
+    ("release", "words"), [(LINK, "both the release and the link"), ("/opt/none", "no bin/python")]
+)
+def test_what_cannot_be_served_from_is_refused(host: Host, release: str, words: str) -> None:
+    host.serve(ONE, A)
+    with pytest.raises(ActivationError, match=words):
+        host.begin(release, B)
+    assert host.states == ["proven"] and host.target == ONE
 
 
 @pytest.mark.parametrize(

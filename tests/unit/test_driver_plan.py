@@ -115,6 +115,7 @@ def test_a_bare_host_gets_everything_in_one_transaction() -> None:
 def test_a_finished_host_is_left_alone() -> None:
     assert plan(done()) == {
         "refusals": [],
+        "reasons": [],
         "work": False,
         "repository": False,
         "change": False,
@@ -129,6 +130,17 @@ def test_a_finished_host_is_left_alone() -> None:
         "problems": [],
         "notes": [],
     }
+
+
+def test_each_thing_to_do_is_said_in_a_sentence() -> None:
+    found = plan(bare())["reasons"]
+    assert found[0] == "there is no key"
+    assert f"aws-neuronx-dkms is not installed, and {DRIVER} is wanted" in found
+    assert found[-1] == "/etc/profile.d/aws-neuron.sh differs from what the role writes"
+    loose = done(packages={"aws-neuronx-tools": {"held": False}}, driver={"built_for_kernel": False})
+    assert plan(loose)["reasons"] == [f"the driver is not built for kernel {RUNNING}", "aws-neuronx-tools is not held"]
+    old = done(packages={"aws-neuron-dkms": {"version": "1.0", "held": False, "state": "installed"}})
+    assert plan(old)["reasons"] == ["aws-neuron-dkms, a package of the first generation, is installed"]
 
 
 def test_one_package_that_differs_changes_all_in_one_transaction() -> None:

@@ -124,3 +124,17 @@ def test_what_is_no_file_has_no_hash(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nothing")
     for path in (tmp_path, tmp_path / "pipe", tmp_path / "link", tmp_path / "missing", "/dev/zero", "a\0b"):
         assert files.sha256(path) is None, path
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_one_and_that_of_a_living_one_stays(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for left in (f".file.new-{ended.pid}-abc", f".file.new-{os.getpid()}-abc", ".file.new-mine", ".other.new-1-x"):
+        (tmp_path / left).write_text("half")
+    files.write_at_once(tmp_path / "file", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f".file.new-{os.getpid()}-abc",
+        ".file.new-mine",
+        ".other.new-1-x",
+        "file",
+    ]

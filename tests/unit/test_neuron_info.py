@@ -328,8 +328,17 @@ class TestServices:
             "configuration": "0a1b",
             "needs_reload": False,
             "ours": None,
+            "drop_ins": {},
         }
         assert "secret" not in json.dumps(service)
+
+    def test_drop_ins_are_named_with_what_they_take_over(self, tmp_path: Path) -> None:
+        folder = "/etc/systemd/system/vllm.service.d"
+        write(tmp_path, f"{folder[1:]}/a.conf", "[Service]\nMemoryMax=1G\n#ExecStart=/bin/false\n")
+        write(tmp_path, f"{folder[1:]}/b.conf", "[Service]\n ExecStart =\nExecStart=/bin/false\nRestart=no\n")
+        shown = f"LoadState=loaded\nDropInPaths={folder}/a.conf {folder}/b.conf\n"
+        (service,) = host.services(Commands(systemctl=(0, shown, "")), ["vllm.service"], str(tmp_path))
+        assert service["drop_ins"] == {f"{folder}/a.conf": [], f"{folder}/b.conf": ["ExecStart", "Restart"]}
 
     @pytest.mark.parametrize(
         ("text", "ours"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,15 @@ def test_an_answer_without_what_was_asked_for_is_refused(run_hosts: Any, other: 
     assert all("is no lock that can be used" in result["msg"] for result in results)
 
 
+def test_which_host_resolved_a_lock_makes_it_no_other(run_hosts: Any, tmp_path: Path) -> None:
+    results, _resolutions = run_hosts({"lock": LOCK})
+    (file,) = (tmp_path / "locks").glob("*.txt")
+    file.write_text(re.sub(r"resolved on host host\d", "resolved on host other", file.read_text()))
+    assert "resolved on host other.\n" in file.read_text()
+    again, resolutions = run_hosts({"lock": LOCK})
+    assert resolutions == [] and {result["lock"] for result in [*results, *again]} == {results[0]["lock"]}
+
+
 def test_a_lock_that_was_edited_is_refused_or_understood(run_hosts: Any, tmp_path: Path) -> None:
     run_hosts({"lock": LOCK})
     (file,) = (tmp_path / "locks").glob("*.txt")
@@ -149,7 +159,8 @@ def test_a_lock_that_was_edited_is_refused_or_understood(run_hosts: Any, tmp_pat
         assert resolutions == []
     file.write_text("# mine\n" + whole.replace(" \\\n   ", ""))
     results, _resolutions = run_hosts({"lock": LOCK})
-    assert results[0]["lock"] == "# mine\n" + whole, "what is installed is what was understood"
+    understood = "# mine\n" + re.sub(r"# It was resolved on host host\d\.\n", "", whole)
+    assert results[0]["lock"] == understood, "what is installed is what was understood"
 
 
 @pytest.mark.parametrize(

@@ -99,3 +99,14 @@ def test_a_servers_variables_are_the_stacks_and_the_users_before_them() -> None:
     }
     expected = {"OF_THE_STACK": "1", "OF_BOTH": "0", "OF_THE_USER": "0"}
     assert value("_vllm_server_environment", known) == expected
+
+
+@pytest.mark.parametrize(
+    ("reboot", "may", "reboots"),
+    [("when_needed", None, True), ("when_needed", True, True), ("when_needed", "False", False), ("never", True, False)],
+)
+def test_the_driver_reboots_a_host_only_where_what_it_serves_may_stop(reboot: str, may: Any, reboots: bool) -> None:
+    known = {**read("neuron_driver", "vars"), "_neuron_driver": {"reboot": reboot}}
+    if may is not None:  # site.yml says so; on ansible-core 2.17 as a text
+        known["__neuron_driver_may_reboot"] = may
+    assert value("__neuron_driver_reboots", known) in (reboots, str(reboots))

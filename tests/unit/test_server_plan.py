@@ -79,6 +79,7 @@ def pending(**changes: Any) -> list[dict[str, Any]]:
 
 def test_what_serves_as_wanted_is_left_alone() -> None:
     assert planned() == {
+        "differs": [],
         "start": False,
         "reasons": [],
         "refusals": [],
@@ -88,6 +89,40 @@ def test_what_serves_as_wanted_is_left_alone() -> None:
         "write": [],
         "notes": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("state", "service", "words"),
+    [
+        ("stopped", {"active_state": "active"}, ["vllm.service is active, and is to be stopped"]),
+        ("stopped", {"active_state": "inactive"}, ["vllm.service starts at boot, and is to be stopped"]),
+        ("stopped", {"active_state": "inactive", "enabled": False}, []),
+        ("stopped", {"active_state": "failed", "enabled": False}, []),
+        ("stopped", {"load_state": "not-found", "active_state": "inactive"}, []),
+        ("absent", {"active_state": "inactive", "enabled": False}, ["vllm.service is there, and is to be removed"]),
+        ("absent", {"load_state": "not-found", "active_state": "inactive"}, []),
+    ],
+)
+def test_nothing_is_to_be_served(state: str, service: dict[str, Any], words: list[str]) -> None:
+    found = planned(SERVES, {"state": state}, service={**SERVES["service"], **service})
+    assert found["differs"] == words and not found["start"] and found["reasons"] == found["refusals"] == []
+
+
+def test_a_drop_in_that_makes_it_another_server_is_refused_and_others_are_named() -> None:
+    found = planned(
+        service={**SERVES["service"], "drop_ins": {"/etc/a.conf": ["ExecStart", "User"], "/etc/b.conf": []}}
+    )
+    (refusal,) = found["refusals"]
+    assert "on host1 /etc/a.conf sets ExecStart and User of vllm.service" in refusal and not found["start"]
+    assert found["notes"] == ["/etc/b.conf is not of this collection, and counts for vllm.service"]
+
+
+def test_what_differs_is_everything_there_is_to_do() -> None:
+    pending_one = planned(activations=pending())
+    assert pending_one["differs"] == ["activation 8 has answered, and is not recorded as proven"]
+    assert "never recorded" in planned(activations=[])["differs"][0]
+    assert planned(files={UNIT: OURS, FILE: OURS, OTHER: None})["differs"] == [f"{OTHER} is not as it is written"]
+    assert planned(NOTHING)["differs"][0] == "there is no vllm.service"
 
 
 def test_a_bare_host_is_a_reason() -> None:

@@ -103,7 +103,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
         command = [sys.executable, str(script), how, "--model", "/m", "--served-model-name", "m", f"--host={host}"]
         command = [part for part in command if not part.startswith("--host=")] + ["--host", host, "--port", str(port)]
         process = subprocess.Popen(
-            command, env={"VLLM_API_KEY": key, "NEURONOPS_CONFIGURATION": HASH}, stderr=subprocess.DEVNULL
+            command,
+            env={"VLLM_API_KEY": key, "NEURONOPS_CONFIGURATION": HASH},
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         started.append(process)
         deadline = time.monotonic() + 10
@@ -116,8 +119,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield run
     for process in started:
-        process.kill()
-        subprocess.run(["pkill", "-9", "-P", str(process.pid)], check=False)
+        os.killpg(process.pid, signal.SIGKILL)  # its children too
         process.wait()
 
 

@@ -397,20 +397,53 @@ def test_a_check_run_builds_nothing(tmp_path: Path, arguments: dict[str, Any]) -
     assert host.go(arguments, check=True)["changed"] is False
 
 
+@pytest.mark.parametrize("no", [False, "no", "false"])
 @pytest.mark.parametrize("check", [False, True])
-def test_who_does_not_want_to_build_hears_whether_there_is_a_wheel(
-    tmp_path: Path, arguments: dict[str, Any], check: bool
+def test_who_may_not_build_gets_a_wheel_that_is_there(
+    tmp_path: Path, arguments: dict[str, Any], no: Any, check: bool
+) -> None:
+    builder, other = make_hosts(tmp_path, builds, 2)
+    mirror = tmp_path / "mirror"
+    asking = {**arguments, "build": no, "mirror": str(mirror), "mirror_write": True}
+    answer = other.go(asking, check)
+    directory = str(Path(arguments["path"]) / action.folder_name(arguments))
+    assert answer == {"changed": False, "built": False, "directory": directory, "wheel": ""}
+    assert not Path(arguments["path"]).exists() and not mirror.exists()
+    first = builder.go({**arguments, "mirror": str(mirror), "mirror_write": True})
+    assert other.go(asking, check) == {**first, "changed": False, "built": False}
+    elsewhere = {**asking, "path": str(tmp_path / "another controller")}
+    answer = other.go(elsewhere, check)
+    assert (answer["changed"], answer["built"], answer["wheel"]) == (True, False, "" if check else first["wheel"])
+    assert Path(elsewhere["path"]).exists() is not check
+    assert other.calls == 0
+
+
+def test_who_may_not_build_does_not_wait_for_who_builds(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    folder = Path(arguments["path"]) / action.folder_name(arguments)
+    with action.store.turn(folder):
+        start = time.monotonic()
+        assert make_hosts(tmp_path, builds, 1)[0].go({**arguments, "build": False})["wheel"] == ""
+        assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("name", ["build", "mirror_write", "mirror_insecure"])
+def test_what_is_neither_true_nor_false_is_refused(tmp_path: Path, arguments: dict[str, Any], name: str) -> None:
+    answer = make_hosts(tmp_path, builds, 1)[0].go({**arguments, name: "perhaps"})
+    assert answer["failed"] and f"{name} is 'perhaps', and should be true or false" in answer["msg"]
+
+
+def test_a_host_is_told_who_builds_and_where_no_wheel_may_be_kept_nothing_is_built(
+    tmp_path: Path, arguments: dict[str, Any]
 ) -> None:
     host = make_hosts(tmp_path, builds, 1)[0]
-    mirror = {"mirror": str(tmp_path / "mirror"), "mirror_write": True}
-    none = host.go({**arguments, **mirror, "build": False}, check=check)
-    assert (none["changed"], none["wheel"], none["built"], host.calls) == (False, "", False, 0)
-    assert "requirements" not in none
-    wheel = host.go({**arguments, "build": True})
-    assert wheel["built"]
-    found = host.go({**arguments, "build": "false"}, check=check)
-    assert {**found, "changed": True, "built": True} == wheel
-    assert (found["changed"], found["directory"]) == (False, none["directory"])
+    (tmp_path / "store").write_text("a file")
+    answer = host.go(arguments)
+    assert answer["failed"] and "Wheels cannot be kept in" in answer["msg"] and "vllm_wheel_path" in answer["msg"]
+    assert host.calls == 0
+    (tmp_path / "store").unlink()
+    host.go({**arguments, "started_by": "somebody else"})
+    assert host.sent["started_by"] == action.store.person()
+    assert [path.name for path in tmp_path.glob("store/.*")] == [], "no turn is left"
 
 
 def test_a_damaged_wheel_is_built_anew(tmp_path: Path, arguments: dict[str, Any]) -> None:
