@@ -344,6 +344,10 @@ class TestInventory:
             (["--limit", "host1"], "vllm_server_model"),
             (["--tags", "vllm_serve", "-e", "vllm_server_model=/m"], "The tags are the names of the roles"),
             (["--skip-tags", "all", "-e", "vllm_server_model=/m"], "The tags are the names of the roles"),
+            (["-e", "vllm_server_model=/m", "-e", "vllm_venv=/opt/mine"], "vllm_venv is given with -e"),
+            (["-e", "vllm_server_model=/m", "-e", "vllm_state=absent"], "vllm_state is absent for host1"),
+            (["-e", "vllm_server_model=/m", "-e", "neuron_batch=9"], "neuron_batch 9"),
+            (["-e", "vllm_server_model=/m", "-e", "neuron_before_activation=/nowhere.yml"], "neuron_before_activation"),
         ],
     )
     def test_site_refuses_before_a_host_is_touched(
@@ -382,7 +386,9 @@ ansible_become=false
 ansible_python_interpreter={sys.executable}
 """
         (tmp_path / "hosts").write_text(hosts, encoding="utf-8")
-        done = cloud.run("ansible-playbook", "playbooks/site.yml", "-i", str(tmp_path / "hosts"), "--tags", tags)
+        # The hosts are this machine, on which another such run may have been ended.
+        taken = ("-e", "neuron_take_over=true", "--tags", tags)
+        done = cloud.run("ansible-playbook", "playbooks/site.yml", "-i", str(tmp_path / "hosts"), *taken)
         assert done.returncode != 0 and f"last has no folder {tmp_path}/nothing" in said(done)
         assert "Ensure that the hosts serve" not in done.stdout and "changed=0" in done.stdout
 
