@@ -28,7 +28,11 @@ LOGS = CHECKOUT / ".build" / "logs"
 COLLECTION = ".build/collections/ansible_collections/neuronops/vllm"
 AT_A_TIME = 2
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-FOREIGN_INPUTS = re.compile(r"^(\d+ foreign inputs tried, seed \d+)$", re.MULTILINE)
+# What a part says that it tried, with the seed that chose it.
+TRIED = re.compile(
+    r"^(\d+ foreign inputs tried, seed \d+|boundaries killed \d+, .*, seed \d+|stack change over \d+ hosts .*)$",
+    re.MULTILINE,
+)
 # Molecule draws a line before what the programs it runs print.
 PYTEST_SUMMARY = re.compile(r"^[ │]*(?:=+ )?(\d+ (?:passed|failed|error|skipped).*?) in [\d.]+s", re.MULTILINE)
 # A sandbox of its own, so that one left by `make demo KEEP=1` is not in the way.
@@ -54,7 +58,7 @@ class Result:
     failed: int
     seconds: float
     not_run: bool = False
-    inputs: str = ""  # how many foreign inputs it tried, in its own words
+    tried: tuple[str, ...] = ()  # how much it tried, in its own words
 
 
 # What the readers of signatures are compared with.
@@ -76,7 +80,14 @@ BUILD = "tests/artifact.sh .build/{0} && tests/{0}.sh .build/{0}"
 
 
 def core(version: str, python: str) -> Part:
-    return Part(f"core-{version}", f"tests/core.sh {version} {python}", needs_sandbox=True, minutes=20)
+    return Part(f"core-{version}", f"tests/core.sh {version} {python}", needs_sandbox=True, minutes=25)
+
+
+def core_installed(version: str, python: str) -> Part:
+    """All but the unit tests."""
+    return Part(
+        f"core-{version}-installed", f"tests/core.sh {version} {python} installed", needs_sandbox=True, minutes=15
+    )
 
 
 def core_unit(version: str, python: str) -> Part:
@@ -104,7 +115,8 @@ SLOW = [
     Part("demo", f"{DEMO} python -m sandbox.demo", minutes=30),
     Part("launch", "pytest tests/fleet", minutes=20),
     Part("server", "pytest tests/server", needs_sandbox=True, minutes=20),
-    core("2.21", "3.13"),
+    Part("kill", "pytest tests/kill", minutes=45),
+    core_installed("2.21", "3.13"),
     core_unit("2.17", "3.10"),
     Part("hostile", "pytest tests/hostile", minutes=10),
     Part("sanity", BUILD.format("sanity")),
@@ -112,8 +124,10 @@ SLOW = [
 ]
 # What else there is to prove: `make test-all`.
 LONG = [
+    Part("kill-all", "NEURONOPS_KILL=all pytest tests/kill", minutes=600),
     Part("served", "pytest tests/served --all", minutes=60),
     Part("fuzz-long", f"{FUZZ_TOOLS} && NEURONOPS_FUZZ=20000 pytest tests/fuzz", minutes=45),
+    core_unit("2.21", "3.13"),
     core("2.20", "3.12"),
     core("2.18", "3.11"),
     core("2.17", "3.10"),
@@ -144,10 +158,9 @@ def count(part: Part, log: str, exit_status: int) -> tuple[int, int]:
     return max(passed, 1), failed
 
 
-def foreign_inputs(log: str) -> str:
-    """Return how many foreign inputs a part says it tried, or nothing."""
-    said = [match[1] for match in FOREIGN_INPUTS.finditer(ANSI.sub("", log))]
-    return said[-1] if said else ""
+def tried(log: str) -> list[str]:
+    """Return what a part says that it tried and measured, of foreign inputs or of runs that were cut off."""
+    return [match[1] for match in TRIED.finditer(ANSI.sub("", log))]
 
 
 def execute(command: str, folder: Path, log: Path, environment: dict[str, str], minutes: int) -> int:
@@ -183,8 +196,8 @@ def run(part: Part, environment: dict[str, str]) -> Result:
     exit_status = execute(part.command, CHECKOUT, log, environment, part.minutes)
     seconds = time.monotonic() - start
     text = log.read_text(errors="replace")
-    inputs = foreign_inputs(text)
-    result = Result(part, *count(part, text, exit_status), seconds, not_run=exit_status == NOT_RUN, inputs=inputs)
+    not_run = exit_status == NOT_RUN
+    result = Result(part, *count(part, text, exit_status), seconds, not_run=not_run, tried=tuple(tried(text)))
     verdict = "failed" if result.failed else "not run" if result.not_run else "passed"
     print(f"{verdict}  {part.name}  ({seconds:.0f} s)", flush=True)
     if result.not_run:
@@ -229,8 +242,8 @@ def main() -> int:
     parser.add_argument("--part", action="append", choices=KNOWN, help="only this part")
     arguments = parser.parse_args()
     parts = FAST if arguments.fast else SLOW + FAST
-    if arguments.all:  # where the whole story of the virtual machine has all that its beginning has
-        parts = [part for part in parts if part.name != "vm"] + LONG
+    if arguments.all:  # of which two have all that their samples have
+        parts = [part for part in parts if part.name not in ("vm", "kill")] + LONG
     if arguments.part:
         parts = [KNOWN[name] for name in arguments.part]
 
@@ -251,8 +264,8 @@ def main() -> int:
     passed, failed = sum(result.passed for result in results), sum(result.failed for result in results)
     print(f"{'all, ' + str(AT_A_TIME) + ' at a time':28} {passed:7} {failed:7} {time.monotonic() - start:8.0f}\n")
     for result in results:
-        if result.inputs:
-            print(f"{result.part.name}: {result.inputs}")
+        for line in result.tried:
+            print(f"{result.part.name}: {line}")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

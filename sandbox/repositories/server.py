@@ -113,7 +113,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def stall(self) -> None:
         """Begin an answer and send no more of it, until the client has had enough."""
         self.close_connection = True
-        self.head(HTTPStatus.OK, {"Content-Type": "application/octet-stream"}, BLOCK)
+        self.head(HTTPStatus.OK, {"Content-Type": "text/html"}, BLOCK)
         self.body(b"<")
         self.connection.settimeout(STALL_SECONDS)
         while self.connection.recv(BLOCK):

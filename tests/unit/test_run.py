@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutate import Mutation, listed
-from tests.run import CHECKOUT, KNOWN, NOT_RUN, Part, count, foreign_inputs, molecule
+from tests.run import CHECKOUT, KNOWN, NOT_RUN, Part, count, molecule, tried
 
 PART = Part("some", "true")
 FAILED = "FAILED tests/x.py::y\n==== 2 failed, 3 passed, 1 skipped in 1.23s ====\n"
@@ -34,10 +34,13 @@ def test_count(log: str, exit_status: int, counted: tuple[int, int]) -> None:
     assert count(PART, log, exit_status) == counted
 
 
-def test_the_foreign_inputs_are_those_that_the_part_says() -> None:
+def test_what_was_tried_is_what_the_part_says() -> None:
     log = "     200 foreign inputs: forms\n1200 foreign inputs tried, seed 20250101\n== 6 passed in 1.00s ==\n"
-    assert foreign_inputs(log) == "1200 foreign inputs tried, seed 20250101"
-    assert foreign_inputs("6 passed in 1.00s\n") == ""
+    assert tried(log) == ["1200 foreign inputs tried, seed 20250101"]
+    line = "boundaries killed 4, survived 4; faults tried 3, survived 3; requests lost 9 (longest gap 2.0 s), seed 2025"
+    fleet = "stack change over 4 hosts under load: 900 requests, 6 lost, longest gap 3.1 s, at most 1 of 4 away"
+    assert tried(f"{fleet}\n{line}\n== 7 passed in 1.00s ==\n") == [fleet, line]
+    assert tried("6 passed in 1.00s\n") == []
 
 
 def test_a_scenario_goes_on_with_the_hosts_of_the_one_before() -> None:
