@@ -135,10 +135,10 @@ def test_what_failed_before_anything_was_changed_lets_the_host_in_again(tmp_path
 
 def test_a_turn_whose_last_tasks_fail_stays_open(tmp_path: Path) -> None:
     run = turns(tmp_path, {"a": {"broken_after": True}, "b": {}, "c": {}}, [2])
-    assert (
-        run.status == 2
-        and "neuron_after_activation failed on a, and are run again by the next run: no pool" in run.said
-    )
+    # ansible-core 2.17 breaks a long message into lines.
+    said = " ".join(run.said.split())
+    assert run.status == 2
+    assert "neuron_after_activation failed on a, and are run again by the next run: no pool" in said
     assert (run.of("CHANGED"), run.of("AFTER")) == (["a", "b"], ["b"])
     assert [path.name for path in tmp_path.glob("turn-*")] == ["turn-a"]
 
