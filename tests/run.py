@@ -59,6 +59,7 @@ class Result:
     seconds: float
     not_run: bool = False
     tried: tuple[str, ...] = ()  # how much it tried, in its own words
+    end: tuple[str, ...] = ()  # the last that it said when it failed
 
 
 # What the readers of signatures are compared with.
@@ -163,6 +164,11 @@ def tried(log: str) -> list[str]:
     return [match[1] for match in TRIED.finditer(ANSI.sub("", log))]
 
 
+def last(log: str) -> list[str]:
+    """Return the last that a part said, for the end of the whole run: logs are often kept by their ends alone."""
+    return [line[:300] for line in ANSI.sub("", log).splitlines() if line.strip()][-10:]
+
+
 def execute(command: str, folder: Path, log: Path, environment: dict[str, str], minutes: int) -> int:
     """Run a command of bash to its end or its time limit, with nothing of it left running; return its exit status."""
     with log.open("wb") as output:
@@ -197,7 +203,9 @@ def run(part: Part, environment: dict[str, str]) -> Result:
     seconds = time.monotonic() - start
     text = log.read_text(errors="replace")
     not_run = exit_status == NOT_RUN
-    result = Result(part, *count(part, text, exit_status), seconds, not_run=not_run, tried=tuple(tried(text)))
+    passed, failed = count(part, text, exit_status)
+    end = last(text) if failed else []
+    result = Result(part, passed, failed, seconds, not_run=not_run, tried=tuple(tried(text)), end=tuple(end))
     verdict = "failed" if result.failed else "not run" if result.not_run else "passed"
     print(f"{verdict}  {part.name}  ({seconds:.0f} s)", flush=True)
     if result.not_run:
@@ -265,6 +273,9 @@ def main() -> int:
     print(f"{'all, ' + str(AT_A_TIME) + ' at a time':28} {passed:7} {failed:7} {time.monotonic() - start:8.0f}\n")
     for result in results:
         for line in result.tried:
+            print(f"{result.part.name}: {line}")
+    for result in results:
+        for line in result.end:
             print(f"{result.part.name}: {line}")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which boundaries and faults a session tries: a sample that is another each day, all, or those that are named.
 
-NEURONOPS_KILL   how many boundaries (4), with three faults for four of them; `all`; or places to repeat, such as
+NEURONOPS_KILL   how many boundaries (3), with two faults for three of them; `all`; or places to repeat, such as
                  `upgrade:controller:37,fault:disk-full`
 NEURONOPS_SEED   chooses the sample; the day when not set
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 SERIES = ("driver", "install", "upgrade", "rollback")
 HOW = ("controller", "host")
-USUAL = "4"
+USUAL = "3"
 # A run of the driver's role compiles a kernel module: the sample leaves it to `all`.
 SAMPLED = ("install", "upgrade", "rollback")
 
@@ -52,13 +52,14 @@ def draws(wanted: str, seed: int, names: Sequence[str]) -> tuple[list[Draw], lis
     if are_named(wanted):
         return _named(wanted, names)
     chance = random.Random(seed)  # noqa: S311 - nothing is secret here
-    # Each series and each way before one of them a second time.
-    pairs = [(series, how) for series in SAMPLED for how in HOW]
+    # Each series before one of them a second time, and then in the other way.
+    ways = {series: chance.sample(HOW, len(HOW)) for series in SAMPLED}
     order: list[tuple[str, str]] = []
     while len(order) < int(wanted):
-        order += chance.sample(pairs, len(pairs))
+        turn = len(order) // len(SAMPLED) % len(HOW)
+        order += [(series, ways[series][turn]) for series in chance.sample(SAMPLED, len(SAMPLED))]
     boundaries = [Draw(series, how, part=round(chance.random(), 3)) for series, how in order[: int(wanted)]]
-    return boundaries, sorted(chance.sample(list(names), min(len(names), -(-int(wanted) * 3 // 4))), key=names.index)
+    return boundaries, sorted(chance.sample(list(names), min(len(names), -(-int(wanted) * 2 // 3))), key=names.index)
 
 
 def _named(wanted: str, names: Sequence[str]) -> tuple[list[Draw], list[str]]:

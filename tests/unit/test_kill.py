@@ -30,6 +30,7 @@ def test_the_sample_is_another_each_day_and_the_same_on_one() -> None:
     for boundaries, faults in (one, two):
         assert (len(boundaries), len(faults)) == (4, 3)
         assert len({(found.series, found.how) for found in boundaries}) == 4
+        assert {found.series for found in boundaries[:3]} == set(draw.SAMPLED)
 
 
 def test_all_is_every_series_in_both_ways_and_every_fault() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutate import Mutation, listed
-from tests.run import CHECKOUT, KNOWN, NOT_RUN, Part, count, molecule, tried
+from tests.run import CHECKOUT, KNOWN, NOT_RUN, Part, count, last, molecule, tried
 
 PART = Part("some", "true")
 FAILED = "FAILED tests/x.py::y\n==== 2 failed, 3 passed, 1 skipped in 1.23s ====\n"
@@ -32,6 +32,11 @@ FAILED = "FAILED tests/x.py::y\n==== 2 failed, 3 passed, 1 skipped in 1.23s ====
 )
 def test_count(log: str, exit_status: int, counted: tuple[int, int]) -> None:
     assert count(PART, log, exit_status) == counted
+
+
+def test_the_end_of_a_failed_part_is_without_colours_and_empty_lines() -> None:
+    log = "".join(f"line {number}\n" for number in range(20)) + "\n  \n\x1b[31mFATAL: pylint\x1b[0m\n"
+    assert last(log)[-1] == "FATAL: pylint" and last(log)[0] == "line 11"
 
 
 def test_what_was_tried_is_what_the_part_says() -> None:
