@@ -68,6 +68,14 @@ def systems(entry: dict[str, Any]) -> str:
     return ", ".join(found)
 
 
+def support(entry: dict[str, Any]) -> str:
+    """Return until when AWS supports what an entry is made of."""
+    supported = entry["supported"]
+    if supported["until"] is None:
+        return f"[no end named]({supported['source']})"
+    return f"[until {supported['until']}]({supported['source']})"
+
+
 def commit(entry: dict[str, Any]) -> str:
     pinned = entry["vllm"]["commit"]
     return f"`{pinned[:9]}`" if pinned else "not pinned"
@@ -91,7 +99,18 @@ def text() -> str:
     data = stacks.load()
     entries = {name: stacks.resolve(name) for name in data["stacks"]}
     newest_first = sorted(entries.values(), key=lambda entry: stacks.release(entry["vllm"]["version"]), reverse=True)
-    combinations = [["stack", "Neuron SDK", "Python", "systems by their own Python", "kernel", "context", "evidence"]]
+    combinations = [
+        [
+            "stack",
+            "Neuron SDK",
+            "Python",
+            "systems by their own Python",
+            "kernel",
+            "context",
+            "evidence",
+            "AWS supports it",
+        ]
+    ]
     packages = [["stack", "commit", "torch", "torch-neuronx", "transformers-neuronx", "neuronx-cc", "driver", "under"]]
     for entry in newest_first:
         name = f"`{entry['name']}`" + (" (default)" if entry["name"] == data["default"] else "")
@@ -113,6 +132,7 @@ def text() -> str:
                 kernel,
                 context(entry),
                 entry["evidence"],
+                support(entry),
             ]
         )
         packages.append(

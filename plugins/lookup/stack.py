@@ -50,7 +50,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _list:
-  description: The entry, with its C(name) and an C(id) that changes when any field does.
+  description: The entry, with its C(name) and an C(id) that changes with any field that decides on what is installed.
   type: list
   elements: dict
 """

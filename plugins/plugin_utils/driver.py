@@ -272,7 +272,9 @@ class _Plan:
 
     def refusals(self) -> list[str]:
         refusals = [
-            reason for reason in (self._unknown_system(), self._wrong_architecture(), self._not_root()) if reason
+            reason
+            for reason in (self._unknown_system(), self._wrong_architecture(), self._other_family(), self._not_root())
+            if reason
         ]
         return refusals or [*self._wrong_kernels(), *self._downgrades()]
 
@@ -290,6 +292,10 @@ class _Plan:
         if architecture in ("x86_64", "amd64"):
             return None
         return f"the host is {architecture}, and AWS makes these packages and Neuron instances for x86_64 only"
+
+    def _other_family(self) -> str | None:
+        devices = self.host["hardware"]["devices"]
+        return stacks.other_family(self.options["stack"], {device["family"] for device in devices})
 
     def _not_root(self) -> str | None:
         return None if self.host["root"] else "the role does not run as root; set become to true"

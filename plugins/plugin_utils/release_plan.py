@@ -15,6 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from . import stacks
+
 # In the order in which they are installed.
 LAYERS = ("neuron_venv", "transformers_neuronx", "vllm")
 MOST_COPIES = 99
@@ -35,7 +37,7 @@ def release_id(stack: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) ->
     if missing:
         raise PlanError(f"it is not known what the layers {', '.join(missing)} are made of")
     content = [
-        {name: value for name, value in stack.items() if name not in ("name", "id")},
+        stacks.content(stack),
         [[name, known[name]["inputs"], known[name].get("lock_sha256") or ""] for name in LAYERS],
     ]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

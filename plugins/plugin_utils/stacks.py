@@ -9,12 +9,13 @@ It needs nothing of Ansible, so that the sandbox, the documentation and the test
 from __future__ import annotations
 
 import copy
+import datetime
 import difflib
 import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Collection, Mapping
 
 import yaml
 
@@ -22,9 +23,12 @@ from ..module_utils.versions import numbers
 
 DATA_FILE = Path(__file__).resolve().parents[2] / "data" / "stacks.yml"
 
+BACKENDS = ("in_tree",)
 # The fields that every entry has, with the type of each.
 FIELDS: dict[str, Any] = {
+    "backend": str,
     "sdk": str,
+    "supported": {"until_sdk": (str, type(None)), "until": (str, type(None)), "source": str},
     "evidence": str,
     "host_packages": dict,
     "kernel": {"minimum": (str, type(None)), "below": (str, type(None))},
@@ -116,6 +120,60 @@ def problems(entry: Mapping[str, Any], fields: Mapping[str, Any] | None = None, 
     return found
 
 
+def _wrong_words(entry: Mapping[str, Any]) -> list[str]:
+    """Say which texts of a complete entry are none that it can have."""
+    found = []
+    if entry["backend"] not in BACKENDS:
+        found.append(f"backend is {entry['backend']!r}, and should be one of {', '.join(BACKENDS)}")
+    until = entry["supported"]["until"]
+    try:
+        datetime.date.fromisoformat(until or "2025-01-01")
+    except ValueError:
+        found.append(f"supported.until is {until!r}, and should be a date such as 2025-09-16")
+    return found
+
+
+def content(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of an entry decides on what is installed: not what is only said about it."""
+    return {name: value for name, value in entry.items() if name not in ("name", "id", "evidence", "supported")}
+
+
+def out_of_support(entry: Mapping[str, Any], today: datetime.date) -> str | None:
+    """Say that AWS does not support what an entry is made of any more, and which entry it does; None when it does."""
+    if not _ended(entry, today):
+        return None
+    supported = entry["supported"]
+    until_sdk = f" with SDK {supported['until_sdk']}" if supported["until_sdk"] else ""
+    others = [name for name, other in load()["stacks"].items() if not _ended(other, today)]
+    instead = f"AWS supports {', '.join(others)}." if others else "No stack of this collection is in AWS's support."
+    return (
+        f"What the stack {entry.get('name', '')} is made of is out of AWS's support since {supported['until']}"
+        f"{until_sdk} ({supported['source']}). {instead}"
+    )
+
+
+def _ended(entry: Mapping[str, Any], today: datetime.date) -> bool:
+    until = entry["supported"]["until"]
+    return until is not None and datetime.date.fromisoformat(until) <= today
+
+
+def other_family(entry: Mapping[str, Any], families: Collection[str]) -> str | None:
+    """Say that a host's devices are of a family that an entry does not drive; None when they are not.
+
+    families: those of the devices on the PCI bus, on which a trn1n looks like a trn1.
+    """
+    driven = {"trn1" if family == "trn1n" else family for family in entry["instance_families"]}
+    others = sorted(set(families) - driven)
+    if not others:
+        return None
+    fits = [name for name, other in load()["stacks"].items() if set(others) <= set(other["instance_families"])]
+    instead = f"set neuron_stack to {' or '.join(fits)}" if fits else "no stack of this collection is for it"
+    return (
+        f"its devices are those of {' and '.join(others)}, and the stack {entry.get('name', '')} is for "
+        f"{', '.join(entry['instance_families'])}; {instead}"
+    )
+
+
 def merged(entry: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entry with the overrides laid over it, dictionaries key by key and all else replaced."""
     result = copy.deepcopy(dict(entry))
@@ -151,7 +209,7 @@ def resolve(
     overrides: Mapping[str, Any] | str | None = None,
     entries: Mapping[str, Mapping[str, Any]] | str | None = None,
 ) -> dict[str, Any]:
-    """Return one complete entry, with its `name` and an `id` that changes when anything in it does.
+    """Return one complete entry, with its `name` and an `id` that changes when anything that is installed does.
 
     name: the entry; the default entry of the data file when None.
     overrides: fields laid over the entry.
@@ -174,7 +232,7 @@ def resolve(
             f"{', '.join(sorted(known, key=lambda known_name: (release(known_name), known_name)))}."
         )
     entry = merged(_with_base(known[name], load()["stacks"]), overrides)
-    incomplete = problems(entry)
+    incomplete = problems(entry) or _wrong_words(entry)
     if incomplete:
         raise StackError(
             f"The stack {name!r} cannot be used: {'; '.join(incomplete)}. "
@@ -183,5 +241,5 @@ def resolve(
     reason = refusal(entry["vllm"]["version"])
     if reason:
         raise StackError(f"The stack {name!r} is refused. {reason} Nothing was changed.")
-    digest = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(content(entry), sort_keys=True).encode()).hexdigest()
     return {**entry, "name": name, "id": f"{name}-{digest[:8]}"}

@@ -96,6 +96,13 @@ def plan(host: dict[str, Any], facts: dict[str, Any] | None = None, **options: A
     return result
 
 
+def test_a_host_with_devices_that_the_stack_does_not_drive_is_refused_whatever_it_has() -> None:
+    devices = {"devices": [{"address": "0000:00:1f.0", "family": "trn2", "device_id": "7364"}]}
+    for host in (bare(hardware=devices), done(hardware=devices)):
+        (refusal,) = plan(host)["refusals"]
+        assert refusal.startswith(f"its devices are those of trn2, and the stack {STACK['name']} is for inf2")
+
+
 def test_a_bare_host_gets_everything_in_one_transaction() -> None:
     found = plan(bare())
     assert found["work"]

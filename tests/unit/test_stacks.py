@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from pathlib import Path
@@ -58,6 +59,45 @@ def test_an_override_changes_one_field_and_the_id() -> None:
     assert stacks.resolve() == plain, "the override must not stay in the data"
 
 
+def test_what_is_only_said_about_a_stack_changes_no_id() -> None:
+    said = {"evidence": "read", "supported": {"until": None, "until_sdk": None, "source": "https://aws.example/"}}
+    assert stacks.resolve(overrides=said)["id"] == stacks.resolve()["id"]
+
+
+def test_a_stack_out_of_support_is_told_with_the_date_the_source_and_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    supported = {"until_sdk": "2.30.0", "until": "2030-01-31", "source": "https://aws.example/end"}
+    old = stacks.resolve(overrides={"supported": supported})
+    assert stacks.out_of_support(old, datetime.date(2030, 1, 30)) is None
+    monkeypatch.setattr(stacks, "load", lambda: {"stacks": {"old": old}})
+    assert stacks.out_of_support(old, datetime.date(2030, 1, 31)) == (
+        f"What the stack {old['name']} is made of is out of AWS's support since 2030-01-31 with SDK 2.30.0 "
+        "(https://aws.example/end). No stack of this collection is in AWS's support."
+    )
+    new = stacks.merged(old, {"supported": {"until": None}})
+    monkeypatch.setattr(stacks, "load", lambda: {"stacks": {"old": old, "new": new}})
+    told = stacks.out_of_support(old, datetime.date(2030, 1, 31))
+    assert told is not None and told.endswith("AWS supports new.")
+    assert stacks.out_of_support(new, datetime.date(2099, 1, 1)) is None
+
+
+def test_devices_of_another_family_are_refused_with_the_stacks_that_drive_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = stacks.resolve(overrides={"instance_families": ["inf2", "trn1n"]})
+    for family in ("inf2", "trn1"):  # a trn1n looks like a trn1
+        assert stacks.other_family(entry, {family}) is None
+    assert stacks.other_family(entry, set()) is None
+    monkeypatch.setattr(stacks, "load", lambda: {"stacks": {"old": entry}})
+    assert stacks.other_family(entry, {"trn2"}) == (
+        f"its devices are those of trn2, and the stack {entry['name']} is for inf2, trn1n; "
+        "no stack of this collection is for it"
+    )
+    big = stacks.merged(entry, {"instance_families": ["trn2"]})
+    monkeypatch.setattr(stacks, "load", lambda: {"stacks": {"old": entry, "big": big}})
+    told = stacks.other_family(entry, {"trn2"})
+    assert told is not None and told.endswith("; set neuron_stack to big")
+
+
 def test_an_entry_of_the_users_own_is_found() -> None:
     mine = {**ENTRIES[stacks.load()["default"]], "sdk": "9.9.9"}
     assert stacks.resolve("mine", entries={"mine": mine})["sdk"] == "9.9.9"
@@ -74,6 +114,8 @@ def test_an_unknown_stack_is_refused_with_the_list() -> None:
         ({"nonsense": 1}, "nonsense is not a field"),
         ({"vllm": {"needs_neuron_ls": "yes"}}, "vllm.needs_neuron_ls has the wrong type: 'yes'"),
         ({"kernel": None}, "kernel is not a dictionary"),
+        ({"backend": "tpu"}, "backend is 'tpu', and should be one of in_tree"),
+        ({"supported": {"until": "soon"}}, "supported.until is 'soon', and should be a date such as 2025-09-16"),
     ],
 )
 def test_a_wrong_field_is_refused_by_name(overrides: dict[str, Any], message: str) -> None:
