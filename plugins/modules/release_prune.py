@@ -14,6 +14,7 @@ description:
   - Keeps the newest releases of a folder and removes the others, and what an interrupted run left of one.
   - Never removes the active release, the one that was active and proven before it, or one that a process runs from.
   - Only folders that a role of this collection made are looked at, known by their folder C(neuronops).
+  - Removes compiled models of those compilers, too, that no release has which is left.
 options:
   directory:
     description: The folder that holds the releases.
@@ -27,6 +28,14 @@ options:
     description: How many releases to keep, with the active one and the one before it.
     type: int
     default: 2
+  caches:
+    description:
+      - Folders of compiled models, as C(NEURON_COMPILE_CACHE_URL) names them, and no links to such. The compiler has a
+        folder in them for each of its versions, C(neuronxcc-VERSION).
+      - Nothing is removed from them while it is not known of each release which compiler it has.
+    type: list
+    elements: path
+    default: []
 extends_documentation_fragment: neuronops.vllm.packages.attributes
 attributes:
   check_mode:
@@ -42,11 +51,13 @@ EXAMPLES = r"""
   neuronops.vllm.release_prune:
     directory: /opt/neuronops/releases
     link: /opt/aws_neuron_venv_pytorch
+    caches:
+      - /var/cache/vllm/neuron-compile-cache
 """
 
 RETURN = r"""
 removed:
-  description: The releases that were removed, or would be in check mode.
+  description: The releases and folders of compiled models that were removed, or would be in check mode.
   returned: success
   type: list
   elements: str
@@ -115,6 +126,34 @@ def completed(release):
     return time if isinstance(time, str) else ""
 
 
+def compilers(releases):
+    """Return the versions of the compiler that releases have, or None where that of one is not known."""
+    found = set()
+    for release in releases:
+        pattern = os.path.join(glob.escape(release), "lib", "python3*", "site-packages", "neuronx_cc-*.dist-info")
+        versions = [os.path.basename(path)[len("neuronx_cc-") : -len(".dist-info")] for path in glob.glob(pattern)]
+        if not versions:
+            return None
+        found.update(versions)
+    return found
+
+
+def outdated(caches, left):
+    """Return the folders of compiled models, of compilers that none of the releases has that are left."""
+    there = [
+        path
+        for cache in caches
+        for path in sorted(glob.glob(os.path.join(glob.escape(cache), "neuronxcc-*")))
+        if os.path.isdir(path) and not os.path.islink(path)
+    ]
+    known = compilers(left) if there and left else None
+    if not known:
+        return []
+    # The index and the folder may write the build behind the plus sign or leave it out.
+    known = {version.partition("+")[0] for version in known}
+    return [path for path in there if os.path.basename(path)[len("neuronxcc-") :].partition("+")[0] not in known]
+
+
 def plan(options, history, processes="/proc"):
     """Return (what to remove, what to keep), paths.
 
@@ -128,18 +167,25 @@ def plan(options, history, processes="/proc"):
         if os.path.isdir(os.path.join(path, "neuronops")) and not os.path.islink(path)
     ]
     protected = {active} | needed(history) | running(directory, processes)
+    # The service may write beside them, and must not lead a removal to another place.
+    caches = [path for path in options["caches"] if not os.path.islink(path)]
     # Those that were never completed come last, whatever their age.
     newest = sorted(ours, key=lambda path: (path in protected, completed(path), os.path.basename(path)), reverse=True)
     kept = []
     for path in newest:
         if path in protected or (len(kept) < options["keep"] and completed(path)):
             kept.append(path)
-    leaving = glob.glob(os.path.join(glob.escape(directory), LEAVING + "*"))
-    return [path for path in newest if path not in kept] + sorted(leaving), kept
+    leaving = [
+        path
+        for folder in [directory] + caches
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder), LEAVING + "*")))
+    ]
+    left = {path for path in protected if os.path.isdir(path)}.union(kept)
+    return [path for path in newest if path not in kept] + leaving + outdated(caches, left), kept
 
 
 def remove(path):
-    """Remove a release so that it is whole or gone for everybody else."""
+    """Remove a release, or what was compiled, so that it is whole or gone for everybody else."""
     directory, name = os.path.split(path)
     if not name.startswith(LEAVING):
         leaving = os.path.join(directory, LEAVING + name)
@@ -156,6 +202,7 @@ def main():
             "directory": {"type": "path", "required": True},
             "link": {"type": "path", "required": True},
             "keep": {"type": "int", "default": 2},
+            "caches": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
@@ -163,9 +210,11 @@ def main():
         module.fail_json(
             msg="keep is %d, and at least the active release is kept: set it to 1 or more." % module.params["keep"]
         )
-    for name in ("directory", "link"):
+    for name, path in [(name, module.params[name]) for name in ("directory", "link")] + [
+        ("caches", path) for path in module.params["caches"]
+    ]:
         try:
-            forms.form("absolute path", module.params[name], name)
+            forms.form("absolute path", path, name)
         except forms.FormError as error:
             module.fail_json(msg="%s. Nothing was removed." % error)
     history, problem = activations.understood()

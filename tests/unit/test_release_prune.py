@@ -47,7 +47,12 @@ class Host:
         )
 
     def plan(self, keep: int = 2) -> tuple[list[str], list[str]]:
-        options = {"directory": str(self.releases), "link": str(self.link), "keep": keep}
+        options = {
+            "directory": str(self.releases),
+            "link": str(self.link),
+            "keep": keep,
+            "caches": [str(self.releases.parent / "cache")],
+        }
         gone, kept = release_prune.plan(options, self.history, str(self.processes))
         return sorted(Path(path).name for path in gone), [Path(path).name for path in kept]
 
@@ -116,3 +121,53 @@ def test_a_removal_that_was_killed_leaves_nothing_that_looks_whole(host: Host, m
     for name in gone:
         release_prune.remove(str(host.releases / name))
     assert sorted(path.name for path in host.releases.iterdir()) == ["r4", "r5"]
+
+
+def compiled(host: Host, *versions: str) -> None:
+    for version in versions:
+        (host.releases.parent / "cache" / f"neuronxcc-{version}" / "MODULE_0a1b+0c").mkdir(parents=True)
+
+
+def has_compiler(host: Host, name: str, version: str) -> None:
+    (host.releases / name / "lib/python3.10/site-packages" / f"neuronx_cc-{version}.dist-info").mkdir(parents=True)
+
+
+def test_what_a_compiler_made_that_no_release_has_goes_with_the_last_that_had_it(host: Host) -> None:
+    for number in range(1, 6):
+        has_compiler(host, f"r{number}", f"2.{number}.0+ab")
+    host.link.symlink_to(host.releases / "r1")
+    compiled(host, "2.1.0+ab", "2.4.0+ab", "2.5.0", "2.5.1+ab")
+    # The active one and the newest are left; a build that is not named may be theirs.
+    assert host.plan() == (["neuronxcc-2.4.0+ab", "neuronxcc-2.5.1+ab", "r2", "r3", "r4"], ["r1", "r5"])
+    release_prune.remove(str(host.releases.parent / "cache" / "neuronxcc-2.4.0+ab"))
+    assert sorted(path.name for path in (host.releases.parent / "cache").iterdir()) == [
+        "neuronxcc-2.1.0+ab",
+        "neuronxcc-2.5.0",
+        "neuronxcc-2.5.1+ab",
+    ]
+
+
+def test_what_was_compiled_stays_while_a_compiler_is_not_known(host: Host, tmp_path: Path) -> None:
+    has_compiler(host, "r5", "2.5.0+ab")
+    compiled(host, "2.1.0+ab")
+    # r4 may be the one whose compiler made it.
+    assert "neuronxcc-2.1.0+ab" not in host.plan()[0]
+    # So may one that lies elsewhere, and is served from.
+    assert "neuronxcc-2.1.0+ab" in host.plan(keep=1)[0]
+    (tmp_path / "elsewhere").mkdir()
+    host.link.symlink_to(tmp_path / "elsewhere")
+    assert "neuronxcc-2.1.0+ab" not in host.plan(keep=1)[0]
+
+
+def test_what_was_left_of_compiled_models_by_a_removal_that_was_cut_off_goes(host: Host) -> None:
+    left = host.releases.parent / "cache" / f"{release_prune.LEAVING}neuronxcc-2.1.0"
+    left.mkdir(parents=True)
+    assert left.name in host.plan()[0]
+
+
+def test_a_link_in_the_place_of_the_cache_leads_to_nothing(host: Host, tmp_path: Path) -> None:
+    has_compiler(host, "r5", "2.5.0+ab")
+    compiled(host, "2.1.0+ab")
+    (tmp_path / "cache").rename(tmp_path / "another")
+    (tmp_path / "cache").symlink_to(tmp_path / "another")
+    assert "neuronxcc-2.1.0+ab" not in host.plan(keep=1)[0]
