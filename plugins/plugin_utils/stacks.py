@@ -24,6 +24,8 @@ from ..module_utils.versions import numbers
 DATA_FILE = Path(__file__).resolve().parents[2] / "data" / "stacks.yml"
 
 BACKENDS = ("in_tree",)
+# What an entry of a user's own need not say; each of the data file does.
+UNSAID = {"backend": "in_tree", "supported": {"until_sdk": None, "until": None, "source": ""}}
 # The fields that every entry has, with the type of each.
 FIELDS: dict[str, Any] = {
     "backend": str,
@@ -231,7 +233,7 @@ def resolve(
             f"There is no stack {name!r}. {hint}Set neuron_stack to one of: "
             f"{', '.join(sorted(known, key=lambda known_name: (release(known_name), known_name)))}."
         )
-    entry = merged(_with_base(known[name], load()["stacks"]), overrides)
+    entry = merged(merged(UNSAID, _with_base(known[name], load()["stacks"])), overrides)
     incomplete = problems(entry) or _wrong_words(entry)
     if incomplete:
         raise StackError(

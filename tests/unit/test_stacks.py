@@ -103,6 +103,12 @@ def test_an_entry_of_the_users_own_is_found() -> None:
     assert stacks.resolve("mine", entries={"mine": mine})["sdk"] == "9.9.9"
 
 
+def test_an_entry_of_the_users_own_need_not_say_what_aws_supports() -> None:
+    whole = {name: value for name, value in stacks.resolve().items() if name not in ("name", "id", *stacks.UNSAID)}
+    found = stacks.resolve("mine", entries={"mine": whole})
+    assert (found["backend"], stacks.out_of_support(found, datetime.date(2099, 1, 1))) == ("in_tree", None)
+
+
 def test_an_unknown_stack_is_refused_with_the_list() -> None:
     with pytest.raises(stacks.StackError, match=r"no stack 'vllm-0\.0\.1'.*vllm-0\.9\.2"):
         stacks.resolve("vllm-0.0.1")
