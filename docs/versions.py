@@ -40,6 +40,13 @@ HEAD = """<!-- Written by `make docs` from data/stacks.yml; change that file. --
 
 """
 
+NOT_YET = """What is *not installed yet* is refused by the roles before anything is changed: its versions are those that
+AWS names, and the roles that install its backend are still to come. All others are out of AWS's support.
+"""
+
+# What an entry is built on, the first that it has.
+CARRIERS = ("neuronx-distributed-inference", "transformers-neuronx", "neuronx-distributed")
+
 ARCHIVES = """The sources that were served are those of vLLM's release archives. That of 0.3.3 lacks
 `requirements-neuron.txt` and `models/neuron/llama.py`, for which the sandbox has files of its own: so the test shows
 that everything around them works, and says nothing about these two. 0.3.3 also resolves a public name when it starts,
@@ -71,9 +78,44 @@ def systems(entry: dict[str, Any]) -> str:
 def support(entry: dict[str, Any]) -> str:
     """Return until when AWS supports what an entry is made of."""
     supported = entry["supported"]
-    if supported["until"] is None:
-        return f"[no end named]({supported['source']})"
-    return f"[until {supported['until']}]({supported['source']})"
+    words = "no end named" if supported["until"] is None else f"until {supported['until']}"
+    words += f" with SDK {supported['until_sdk']}" if supported["until_sdk"] else ""
+    return f"[{words}]({supported['source']})" if supported["source"] else words
+
+
+def backend(entry: dict[str, Any]) -> str:
+    """Return what carries vLLM on Neuron."""
+    packages, plugin = entry["python_packages"], entry.get("plugin")
+    name = next(name for name in CARRIERS if name in packages)
+    return (f"{plugin['name']} {plugin['version']} on " if plugin else "") + f"{name} {packages[name]}"
+
+
+def evidence(entry: dict[str, Any]) -> str:
+    """Return how we know that an entry works, or that it does not yet."""
+    return entry["evidence"] if entry["backend"] in stacks.INSTALLED else f"{entry['evidence']}, not installed yet"
+
+
+def to_take(entries: list[dict[str, Any]]) -> str:
+    """Return the table of what to take on each kind of instance: what AWS supports today, the best known first."""
+    rows = [["instances", "stack", "evidence", "AWS supports it", "besides"]]
+    families = sorted({family for entry in entries for family in entry["instance_families"]})
+    for family in families:
+        fits = [entry for entry in entries if family in entry["instance_families"] and not entry["supported"]["until"]]
+        # What AWS contradicts itself about comes last, and what another than AWS carries before it.
+        notes = {entry["name"]: entry["supported"]["families"].get(family, "") for entry in fits}
+        for entry in sorted(
+            fits, key=lambda entry: ("contradicted" in notes[entry["name"]], entry["backend"] == "optimum_neuron")
+        ):
+            rows.append(
+                [
+                    family,
+                    f"`{entry['name']}`",
+                    evidence(entry),
+                    support(entry),
+                    notes[entry["name"]] or backend(entry),
+                ]
+            )
+    return table(rows)
 
 
 def commit(entry: dict[str, Any]) -> str:
@@ -111,7 +153,7 @@ def text() -> str:
             "AWS supports it",
         ]
     ]
-    packages = [["stack", "commit", "torch", "torch-neuronx", "transformers-neuronx", "neuronx-cc", "driver", "under"]]
+    packages = [["stack", "commit", "torch", "torch-neuronx", "backend", "neuronx-cc", "driver", "under"]]
     for entry in newest_first:
         name = f"`{entry['name']}`" + (" (default)" if entry["name"] == data["default"] else "")
         kernel = " ".join(
@@ -131,7 +173,7 @@ def text() -> str:
                 systems(entry),
                 kernel,
                 context(entry),
-                entry["evidence"],
+                evidence(entry),
                 support(entry),
             ]
         )
@@ -141,7 +183,7 @@ def text() -> str:
                 commit(entry),
                 versions["torch"],
                 versions["torch-neuronx"],
-                versions["transformers-neuronx"],
+                backend(entry),
                 versions["neuronx-cc"],
                 entry["host_packages"]["aws-neuronx-dkms"],
                 ", ".join(f"`{line}`" for line in entry["constraints"]),
@@ -157,7 +199,9 @@ def text() -> str:
         f"`{entry['name']}`" for entry in newest_first if ON_THE_HOST in entry["server"]["environment"]
     )
     return (
-        f"{HEAD}{table(combinations)}\nHow we know:\n\n{meanings}\n{ARCHIVES}\n{SAMPLING.format(on_the_host)}\n"
+        f"{HEAD}## What to take today\n\n{to_take(newest_first)}\n{NOT_YET}\n"
+        f"## All of them\n\n{table(combinations)}\nHow we know:\n\n{meanings}\n"
+        f"{ARCHIVES}\n{SAMPLING.format(on_the_host)}\n"
         f"## What is installed\n\n{table(packages)}\n"
         f"## What is left out\n\n{table(excluded)}\n"
         "## What is refused\n\n"

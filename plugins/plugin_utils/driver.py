@@ -314,11 +314,11 @@ class _Plan:
             if builds_on(kernel, bounds):
                 continue
             state = "runs" if kernel == self.kernels[0] else "has installed, and would boot next,"
-            others = [name for name, entry in stacks.load()["stacks"].items() if builds_on(kernel, entry["kernel"])]
+            others = [name for name, entry in stacks.installed().items() if builds_on(kernel, entry["kernel"])]
             way_out = (
                 f"or set neuron_stack to one whose driver builds on it: {', '.join(others)}"
                 if others
-                else "for no stack of this collection has a driver that builds on it"
+                else "for no stack that this collection installs has a driver that builds on it"
             )
             image = next((words for number, words in IMAGES if builds_on(number, bounds)), "")
             found.append(

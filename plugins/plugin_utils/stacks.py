@@ -23,14 +23,13 @@ from ..module_utils.versions import numbers
 
 DATA_FILE = Path(__file__).resolve().parents[2] / "data" / "stacks.yml"
 
-BACKENDS = ("in_tree",)
 # What an entry of a user's own need not say; each of the data file does.
-UNSAID = {"backend": "in_tree", "supported": {"until_sdk": None, "until": None, "source": ""}}
+UNSAID = {"backend": "in_tree", "supported": {"until_sdk": None, "until": None, "source": "", "families": {}}}
 # The fields that every entry has, with the type of each.
 FIELDS: dict[str, Any] = {
     "backend": str,
     "sdk": str,
-    "supported": {"until_sdk": (str, type(None)), "until": (str, type(None)), "source": str},
+    "supported": {"until_sdk": (str, type(None)), "until": (str, type(None)), "source": str, "families": dict},
     "evidence": str,
     "host_packages": dict,
     "kernel": {"minimum": (str, type(None)), "below": (str, type(None))},
@@ -47,18 +46,33 @@ FIELDS: dict[str, Any] = {
         "requirements_file": str,
         "unlisted_requirements": list,
         "build_requirements": list,
-        "packages_without_init": list,
-        "backend_modules": list,
         "build_environment": dict,
-        "needs_neuron_ls": bool,
     },
-    "server": {
-        "max_model_len": (int, type(None)),
-        "block_size_is_context": bool,
-        "arguments": list,
-        "environment": dict,
-    },
+    "server": {"max_model_len": (int, type(None)), "arguments": list, "environment": dict},
 }
+PLUGIN = {"name": str, "version": str, "entry_point": str, "platform": str, "modules": list}
+# What an entry of each backend has besides.
+BACKENDS: dict[str, dict[str, Any]] = {
+    "in_tree": {
+        "vllm": {"packages_without_init": list, "backend_modules": list, "needs_neuron_ls": bool},
+        "server": {"block_size_is_context": bool},
+    },
+    "nxd_inference": {
+        "plugin": {**PLUGIN, "source": str, "ref": str, "commit": (str, type(None)), "build_requirements": list},
+        "server": {"additional_config": dict},
+    },
+    "optimum_neuron": {"plugin": PLUGIN},
+}
+# The role that installs the Neuron packages of an entry.
+PACKAGES_ROLES = {
+    "in_tree": "transformers_neuronx",
+    "nxd_inference": "nxd_inference",
+    "optimum_neuron": "nxd_inference",
+}
+# The backends that the roles above the driver install.
+INSTALLED = ("in_tree",)
+# What resolve() adds to an entry.
+ADDED = ("name", "id", "packages_role")
 
 
 class StackError(ValueError):
@@ -106,7 +120,8 @@ def refusal(version: str) -> str | None:
 
 def problems(entry: Mapping[str, Any], fields: Mapping[str, Any] | None = None, where: str = "") -> list[str]:
     """Say what keeps an entry from being complete: missing fields, unknown fields, wrong types."""
-    fields = FIELDS if fields is None else fields
+    if fields is None:
+        fields = merged(FIELDS, BACKENDS.get(str(entry.get("backend")), {}))
     found = [f"{where}{name} is missing" for name in fields if name not in entry]
     for name, value in entry.items():
         if name not in fields:
@@ -122,11 +137,16 @@ def problems(entry: Mapping[str, Any], fields: Mapping[str, Any] | None = None, 
     return found
 
 
+def _wrong_backend(entry: Mapping[str, Any]) -> list[str]:
+    """Say that a backend is none; which fields an entry has depends on it."""
+    if entry["backend"] in BACKENDS:
+        return []
+    return [f"backend is {entry['backend']!r}, and should be one of {', '.join(BACKENDS)}"]
+
+
 def _wrong_words(entry: Mapping[str, Any]) -> list[str]:
     """Say which texts of a complete entry are none that it can have."""
     found = []
-    if entry["backend"] not in BACKENDS:
-        found.append(f"backend is {entry['backend']!r}, and should be one of {', '.join(BACKENDS)}")
     until = entry["supported"]["until"]
     try:
         datetime.date.fromisoformat(until or "2025-01-01")
@@ -137,7 +157,12 @@ def _wrong_words(entry: Mapping[str, Any]) -> list[str]:
 
 def content(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of an entry decides on what is installed: not what is only said about it."""
-    return {name: value for name, value in entry.items() if name not in ("name", "id", "evidence", "supported")}
+    return {name: value for name, value in entry.items() if name not in (*ADDED, "evidence", "supported")}
+
+
+def installed() -> dict[str, Any]:
+    """Return the entries that a user can be told to take: those whose backend the roles install."""
+    return {name: entry for name, entry in load()["stacks"].items() if entry["backend"] in INSTALLED}
 
 
 def out_of_support(entry: Mapping[str, Any], today: datetime.date) -> str | None:
@@ -146,8 +171,9 @@ def out_of_support(entry: Mapping[str, Any], today: datetime.date) -> str | None
         return None
     supported = entry["supported"]
     until_sdk = f" with SDK {supported['until_sdk']}" if supported["until_sdk"] else ""
-    others = [name for name, other in load()["stacks"].items() if not _ended(other, today)]
-    instead = f"AWS supports {', '.join(others)}." if others else "No stack of this collection is in AWS's support."
+    others = [name for name, other in installed().items() if not _ended(other, today)]
+    none = "No stack that this collection installs is in AWS's support."
+    instead = f"AWS supports {', '.join(others)}." if others else none
     return (
         f"What the stack {entry.get('name', '')} is made of is out of AWS's support since {supported['until']}"
         f"{until_sdk} ({supported['source']}). {instead}"
@@ -168,8 +194,8 @@ def other_family(entry: Mapping[str, Any], families: Collection[str]) -> str | N
     others = sorted(set(families) - driven)
     if not others:
         return None
-    fits = [name for name, other in load()["stacks"].items() if set(others) <= set(other["instance_families"])]
-    instead = f"set neuron_stack to {' or '.join(fits)}" if fits else "no stack of this collection is for it"
+    fits = [name for name, other in installed().items() if set(others) <= set(other["instance_families"])]
+    instead = f"set neuron_stack to {' or '.join(fits)}" if fits else "no stack that this collection installs is for it"
     return (
         f"its devices are those of {' and '.join(others)}, and the stack {entry.get('name', '')} is for "
         f"{', '.join(entry['instance_families'])}; {instead}"
@@ -211,7 +237,8 @@ def resolve(
     overrides: Mapping[str, Any] | str | None = None,
     entries: Mapping[str, Mapping[str, Any]] | str | None = None,
 ) -> dict[str, Any]:
-    """Return one complete entry, with its `name` and an `id` that changes when anything that is installed does.
+    """Return one complete entry, with its `name`, an `id` that changes when anything that is installed does, and the
+    role that installs its Neuron packages, `packages_role`.
 
     name: the entry; the default entry of the data file when None.
     overrides: fields laid over the entry.
@@ -234,7 +261,7 @@ def resolve(
             f"{', '.join(sorted(known, key=lambda known_name: (release(known_name), known_name)))}."
         )
     entry = merged(merged(UNSAID, _with_base(known[name], load()["stacks"])), overrides)
-    incomplete = problems(entry) or _wrong_words(entry)
+    incomplete = _wrong_backend(entry) or problems(entry) or _wrong_words(entry)
     if incomplete:
         raise StackError(
             f"The stack {name!r} cannot be used: {'; '.join(incomplete)}. "
@@ -244,4 +271,5 @@ def resolve(
     if reason:
         raise StackError(f"The stack {name!r} is refused. {reason} Nothing was changed.")
     digest = hashlib.sha256(json.dumps(content(entry), sort_keys=True).encode()).hexdigest()
-    return {**entry, "name": name, "id": f"{name}-{digest[:8]}"}
+    role = PACKAGES_ROLES[entry["backend"]]
+    return {**entry, "name": name, "id": f"{name}-{digest[:8]}", "packages_role": role}

@@ -26,13 +26,41 @@ def test_every_entry_is_complete(name: str) -> None:
 def test_every_entry_agrees_with_itself(name: str) -> None:
     entry = ENTRIES[name]
     vllm, packages = entry["vllm"], entry["python_packages"]
-    assert name == f"vllm-{vllm['version']}"
+    named = entry["plugin"]["version"] if name.startswith("optimum-") else vllm["version"]
+    assert name in (f"vllm-{named}", f"optimum-{named}")
     assert vllm["ref"] == f"v{vllm['version']}"
-    # vLLM takes the suffix from the first two numbers of the compiler it is built beside.
-    assert vllm["suffix"] == "neuron" + "".join(packages["neuronx-cc"].split(".")[:2])
-    assert packages["torch-neuronx"].startswith(packages["torch"] + ".")
+    if entry["backend"] == "in_tree":
+        # vLLM takes the suffix from the first two numbers of the compiler it is built beside.
+        assert vllm["suffix"] == "neuron" + "".join(packages["neuronx-cc"].split(".")[:2])
+    else:
+        assert (vllm["suffix"], vllm["build_environment"]) == ("empty", {"VLLM_TARGET_DEVICE": "empty"})
+    # A later patch of torch may stand beside a torch-neuronx.
+    assert packages["torch-neuronx"].split(".")[:2] == packages["torch"].split(".")[:2]
     assert entry["evidence"] in {"served", "built", "read"}
     assert all(re.fullmatch(r"3\.\d+", python) for python in entry["pythons"])
+    assert set(entry["supported"]["families"]) <= set(entry["instance_families"])
+
+
+@pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry["backend"] == "nxd_inference"])
+def test_a_plugin_that_mixes_up_sampling_parameters_samples_on_the_host(name: str) -> None:
+    server = ENTRIES[name]["server"]
+    assert server["additional_config"]["override_neuron_config"]["on_device_sampling_config"] is None
+    assert "--no-enable-prefix-caching" in server["arguments"]
+
+
+def test_an_entry_has_what_its_backend_needs_and_no_more() -> None:
+    in_tree, plugin = stacks.resolve("vllm-0.9.2"), stacks.resolve("vllm-0.13.0")
+    assert "plugin" not in in_tree and "backend_modules" not in plugin["vllm"]
+    assert (in_tree["packages_role"], plugin["packages_role"]) == ("transformers_neuronx", "nxd_inference")
+    for name, overrides, message in (
+        ("vllm-0.9.2", {"plugin": {"name": "mine"}}, "plugin is not a field of a stack"),
+        ("vllm-0.9.2", {"backend": "nxd_inference"}, "plugin is missing"),
+        ("vllm-0.13.0", {"vllm": {"needs_neuron_ls": True}}, "vllm.needs_neuron_ls is not a field of a stack"),
+        ("vllm-0.13.0", {"server": {"additional_config": []}}, "server.additional_config has the wrong type"),
+        ("optimum-0.4.5", {"plugin": {"commit": None}}, "plugin.commit is not a field of a stack"),
+    ):
+        with pytest.raises(stacks.StackError, match=re.escape(message)):
+            stacks.resolve(name, overrides=overrides)
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -73,7 +101,7 @@ def test_a_stack_out_of_support_is_told_with_the_date_the_source_and_the_others(
     monkeypatch.setattr(stacks, "load", lambda: {"stacks": {"old": old}})
     assert stacks.out_of_support(old, datetime.date(2030, 1, 31)) == (
         f"What the stack {old['name']} is made of is out of AWS's support since 2030-01-31 with SDK 2.30.0 "
-        "(https://aws.example/end). No stack of this collection is in AWS's support."
+        "(https://aws.example/end). No stack that this collection installs is in AWS's support."
     )
     new = stacks.merged(old, {"supported": {"until": None}})
     monkeypatch.setattr(stacks, "load", lambda: {"stacks": {"old": old, "new": new}})
@@ -90,7 +118,7 @@ def test_devices_of_another_family_are_refused_with_the_stacks_that_drive_them(m
     monkeypatch.setattr(stacks, "load", lambda: {"stacks": {"old": entry}})
     assert stacks.other_family(entry, {"trn2"}) == (
         f"its devices are those of trn2, and the stack {entry['name']} is for inf2, trn1n; "
-        "no stack of this collection is for it"
+        "no stack that this collection installs is for it"
     )
     big = stacks.merged(entry, {"instance_families": ["trn2"]})
     monkeypatch.setattr(stacks, "load", lambda: {"stacks": {"old": entry, "big": big}})
@@ -104,7 +132,7 @@ def test_an_entry_of_the_users_own_is_found() -> None:
 
 
 def test_an_entry_of_the_users_own_need_not_say_what_aws_supports() -> None:
-    whole = {name: value for name, value in stacks.resolve().items() if name not in ("name", "id", *stacks.UNSAID)}
+    whole = {name: value for name, value in stacks.resolve().items() if name not in (*stacks.ADDED, *stacks.UNSAID)}
     found = stacks.resolve("mine", entries={"mine": whole})
     assert (found["backend"], stacks.out_of_support(found, datetime.date(2099, 1, 1))) == ("in_tree", None)
 
@@ -120,7 +148,7 @@ def test_an_unknown_stack_is_refused_with_the_list() -> None:
         ({"nonsense": 1}, "nonsense is not a field"),
         ({"vllm": {"needs_neuron_ls": "yes"}}, "vllm.needs_neuron_ls has the wrong type: 'yes'"),
         ({"kernel": None}, "kernel is not a dictionary"),
-        ({"backend": "tpu"}, "backend is 'tpu', and should be one of in_tree"),
+        ({"backend": "tpu"}, "backend is 'tpu', and should be one of in_tree, nxd_inference, optimum_neuron"),
         ({"supported": {"until": "soon"}}, "supported.until is 'soon', and should be a date such as 2025-09-16"),
     ],
 )
@@ -186,8 +214,18 @@ def test_every_entry_is_what_its_sdk_release_has(name: str) -> None:
     released = {item["sdk"]: item for item in RELEASES}[entry["sdk"]]
     for package, version in entry["host_packages"].items():
         assert version in released["host"][package]
-    for package in ("neuronx-cc", "libneuronxla", "torch-neuronx", "transformers-neuronx"):
+    for package in set(released["python"]) & set(entry["python_packages"]):
         version = entry["python_packages"][package]
         assert set(entry["pythons"]) <= set(released["python"][package][version])
     torch, torchvision = entry["python_packages"]["torch"], entry["python_packages"]["torchvision"]
-    assert torchvision == {"2.1.1": "0.16.1", "2.1.2": "0.16.2", "2.5.1": "0.20.1"}[torch]
+    assert (
+        torchvision
+        == {
+            "2.1.1": "0.16.1",
+            "2.1.2": "0.16.2",
+            "2.5.1": "0.20.1",
+            "2.8.0": "0.23.0",
+            "2.9.0": "0.24.0",
+            "2.9.1": "0.24.1",
+        }[torch]
+    )
