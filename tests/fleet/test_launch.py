@@ -199,6 +199,7 @@ def test_terminate_removes_what_launch_made_when_it_is_confirmed(cloud: Cloud) -
         ([("inf2.xlarge", 1)], {"launch_subnet_id": "subnet-00000000"}, "subnet-00000000"),
         ([("inf2.xlarge", 1)], {"launch_key_name": "nobodys"}, "nobodys"),
         ([("inf2.xlarge", 1)], {"neuron_stack": "vllm-9.9.9"}, "vllm-9.9.9"),
+        ([("inf2.xlarge", 1)], {"neuron_stack": "vllm-0.13.0"}, "vllm-0.13.0 is of the backend nxd_inference"),
     ],
 )
 def test_wrong_variables_are_refused_before_anything_is_made(
