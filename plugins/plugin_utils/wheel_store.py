@@ -42,12 +42,17 @@ class StoreError(Exception):
     """A place for wheels that cannot be used, or a wheel in it that is not the right one; the message says why."""
 
 
-def checked(manifest: Any, check: Check | None = None, what: str = "the manifest") -> dict[str, Any]:
-    """Return a manifest where it has the fields that it should have, each in its form; raises FormError."""
+def checked(
+    manifest: Any, check: Check | None = None, what: str = "the manifest", package: str = "vllm"
+) -> dict[str, Any]:
+    """Return a manifest where it has the fields that it should have, each in its form; raises FormError.
+
+    package: the name of the package that the wheel is one of.
+    """
     found = fields(manifest, FIELDS, what, optional=NOTES)
     version = form("version", found["version"], "version")
     result = {
-        "wheel": wheel_name(found["wheel"], "vllm", version),
+        "wheel": wheel_name(found["wheel"], package, version),
         "sha256": form("SHA-256", found["sha256"], "sha256"),
         "version": version,
         # Sources from an archive have none.
@@ -63,21 +68,21 @@ def checked(manifest: Any, check: Check | None = None, what: str = "the manifest
     return result
 
 
-def parsed(text: bytes, check: Check | None = None) -> dict[str, Any]:
+def parsed(text: bytes, check: Check | None = None, package: str = "vllm") -> dict[str, Any]:
     """Return a manifest out of a file's content; raises FormError for everything that is none."""
     try:
-        return checked(json.loads(text), check)
+        return checked(json.loads(text), check, package=package)
     except FormError:
         raise
     except (ValueError, RecursionError) as error:
         raise FormError(f"it is no JSON: {error}") from error
 
 
-def read(folder: Path, check: Check | None = None) -> dict[str, Any] | None:
+def read(folder: Path, check: Check | None = None, package: str = "vllm") -> dict[str, Any] | None:
     """Return the manifest of a wheel's folder, or None when it holds no whole wheel, or another than the wanted one."""
     try:
         with (folder / MANIFEST).open("rb") as file:
-            manifest = parsed(file.read(MOST_MANIFEST), check)
+            manifest = parsed(file.read(MOST_MANIFEST), check, package)
         if sha256(folder / manifest["wheel"]) == manifest["sha256"]:
             return manifest
     except (OSError, ValueError):
@@ -86,9 +91,9 @@ def read(folder: Path, check: Check | None = None) -> dict[str, Any] | None:
     return None
 
 
-def write(folder: Path, wheel: Path, manifest: dict[str, Any]) -> None:
+def write(folder: Path, wheel: Path, manifest: dict[str, Any], package: str = "vllm") -> None:
     """Move the wheel into the folder, then write the manifest beside it; each appears at once or not at all."""
-    manifest = checked(manifest)
+    manifest = checked(manifest, package=package)
     folder.mkdir(parents=True, exist_ok=True)
     wheel.chmod(0o644)
     wheel.replace(folder / manifest["wheel"])
@@ -101,13 +106,14 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 class Mirror:
-    """A second place for wheels: a folder, https://HOST/PATH or s3://BUCKET/PREFIX.
+    """A second place for wheels of one package: a folder, https://HOST/PATH or s3://BUCKET/PREFIX.
 
     warnings: what the user should hear, though it is no failure.
     """
 
-    def __init__(self, place: str, insecure: bool = False) -> None:
+    def __init__(self, place: str, insecure: bool = False, package: str = "vllm") -> None:
         self.place = place.rstrip("/")
+        self.package = package
         self.insecure = insecure
         self.warnings: list[str] = []
         try:
@@ -135,7 +141,7 @@ class Mirror:
         if blocks is None:
             return None
         try:
-            return parsed(b"".join(blocks), check)
+            return parsed(b"".join(blocks), check, self.package)
         except FormError as error:
             raise StoreError(
                 f"{self.place}/{name}/{MANIFEST} is damaged or is not that of the wanted wheel: {error}. Nothing was "
@@ -164,7 +170,7 @@ class Mirror:
 
     def put(self, name: str, folder: Path) -> None:
         """Copy a wheel's folder to the mirror, the manifest last."""
-        manifest = parsed((folder / MANIFEST).read_bytes())
+        manifest = parsed((folder / MANIFEST).read_bytes(), package=self.package)
         for file in (manifest["wheel"], MANIFEST):
             self._put(f"{name}/{file}", folder / file)
 

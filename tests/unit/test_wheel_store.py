@@ -183,6 +183,22 @@ def test_a_manifest_lacks_nothing(missing: str) -> None:
         wheel_store.checked({name: value for name, value in MANIFEST_OF_IT.items() if name != missing})
 
 
+def test_each_package_has_wheels_of_its_own_name(stored: Path, tmp_path: Path) -> None:
+    plugin = {**MANIFEST_OF_IT, "wheel": "vllm_neuron-0.2.2+lts-py3-none-any.whl", "version": "0.2.2+lts"}
+    folder, wheel = tmp_path / "store" / "plugin", tmp_path / "built"
+    wheel.write_bytes(CONTENT)
+    with pytest.raises(FormError, match="should be one of vllm"):
+        wheel_store.write(folder, wheel, plugin)
+    wheel_store.write(folder, wheel, plugin, "vllm-neuron")
+    assert wheel_store.read(folder, package="vllm-neuron") == plugin
+    assert wheel_store.read(folder) is None and wheel_store.read(stored, package="vllm-neuron") is None
+    mirror = Mirror(str(tmp_path / "mirror"), package="vllm-neuron")
+    mirror.put("plugin", folder)
+    assert mirror.fetch("plugin", tmp_path / "other") == plugin
+    with pytest.raises(StoreError, match="should be one of vllm"):
+        Mirror(str(tmp_path / "mirror")).fetch("plugin", tmp_path / "another")
+
+
 @pytest.mark.parametrize("content", [b"[]", b"null", b'"x"', b"\xff", b"[" * 100000, b"1", b""])
 def test_what_is_no_manifest_is_none(stored: Path, content: bytes) -> None:
     (stored / MANIFEST).write_bytes(content)
