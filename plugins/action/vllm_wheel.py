@@ -26,6 +26,8 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.files import sha256
 from ansible_collections.neuronops.vllm.plugins.module_utils.forms import FormError, form, wheel_name
 from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import (
     ARCHIVES,
+    OPTIONS,
+    described,
     is_commit,
     is_local,
     kind,
@@ -44,20 +46,32 @@ from ansible_collections.neuronops.vllm.plugins.plugin_utils.wheel_store import 
     write,
 )
 
-DEFAULT_SOURCE = "https://github.com/vllm-project/vllm.git"
 DEFAULT_BUILD_PATH = "/opt/neuronops/build"
 # The module's folder below the build path, and an absolute path that means the same to every program on the way.
 WORKPLACE = ".neuronops-build"
 BUILD_PATH = re.compile(r"(?:/[A-Za-z0-9._@%+,:= -]{1,255}){1,50}/?\Z")
 
 
+def wanted(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return what the stack says of the wheel that is asked for; raises FormError."""
+    found: dict[str, Any] = described(arguments["stack"], arguments.get("of") or "vllm")
+    return found
+
+
+def source_of(arguments: dict[str, Any]) -> str:
+    """Return where the sources are."""
+    return str(arguments.get("source") or wanted(arguments)["source"])
+
+
 def inputs_hash(arguments: dict[str, Any]) -> str:
     """Return a hash of all that decides on what the wheel is."""
-    stack = arguments["stack"]
+    stack, wheel = arguments["stack"], wanted(arguments)
+    # The whole entry of vLLM, though not all of it decides: wheels that were built before are found by this hash.
+    built = ("name", "version", "ref", "commit", "build_requirements")
     inputs = [
-        stack["vllm"],
-        [stack["python_packages"][name] for name in ("neuronx-cc", "torch")],
-        shown(str(arguments.get("source") or DEFAULT_SOURCE)),
+        {name: wheel[name] for name in built} if wheel["of"] == "plugin" else stack["vllm"],
+        [stack["python_packages"][name] for name in wheel["packages"]],
+        shown(source_of(arguments)),
         arguments.get("source_checksum") or "",
         arguments.get("source_key") or "",
         str(arguments["python_version"]),
@@ -68,33 +82,35 @@ def inputs_hash(arguments: dict[str, Any]) -> str:
 
 def folder_name(arguments: dict[str, Any]) -> str:
     """Return the name of the wheel's folder, the same on the controller and in the mirror; raises FormError."""
-    vllm = arguments["stack"]["vllm"]
+    wheel = wanted(arguments)
     python = "cp" + form("Python version", str(arguments["python_version"]), "python_version").replace(".", "")
     architecture = form("architecture", arguments["architecture"], "architecture")
-    version = form("version", vllm["version"], "vllm.version of the stack")
-    suffix = form("file name", vllm["suffix"], "vllm.suffix of the stack")
-    parts = ["vllm", version, suffix, python, architecture, inputs_hash(arguments)[:8]]
+    version = form("version", wheel["version"], f"{wheel['of']}.version of the stack")
+    # A plugin has no suffix.
+    suffix = [form("file name", wheel["suffix"], "vllm.suffix of the stack")] if wheel["of"] == "vllm" else []
+    parts = [wheel["name"], version, *suffix, python, architecture, inputs_hash(arguments)[:8]]
     return form("file name", "-".join(parts), "the name of the wheel's folder")
 
 
 def check_wheel(facts: dict[str, Any], arguments: dict[str, Any]) -> None:
     """Fail unless facts that have their forms are about the wheel that the stack describes; raises FormError."""
-    vllm = arguments["stack"]["vllm"]
-    archive = kind(str(arguments.get("source") or DEFAULT_SOURCE)) == "archive"
+    wheel = wanted(arguments)
+    archive = kind(source_of(arguments)) == "archive"
     if archive != (facts["commit"] == ""):
         raise FormError(f"commit is {facts['commit']!r}, and {'an archive has none' if archive else 'there is one'}")
-    wanted = "" if archive else vllm["commit"] or (vllm["ref"] if is_commit(vllm["ref"]) else "")
-    if wanted and facts["commit"] != wanted:
-        raise FormError(f"commit is {facts['commit']}, and the stack's is {wanted}")
-    _scm, version = wanted_version(arguments["stack"], vllm["ref"] == "v" + vllm["version"], facts["commit"])
+    commit = "" if archive else wheel["commit"] or (wheel["ref"] if is_commit(wheel["ref"]) else "")
+    if commit and facts["commit"] != commit:
+        raise FormError(f"commit is {facts['commit']}, and the stack's is {commit}")
+    _scm, version = wanted_version(wheel, facts["commit"])
     if facts["version"] != version:
         raise FormError(f"version is {facts['version']}, and should be {version}")
-    wheel_name(facts["wheel"], "vllm", version)
+    wheel_name(facts["wheel"], wheel["name"], version)
 
 
 def told(answer: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """Return what a host says of the wheel that it has built, of nothing but the known fields; raises FormError."""
-    facts = checked({name: answer[name] for name in FIELDS if name in answer}, what="its answer")
+    package = wanted(arguments)["name"]
+    facts = checked({name: answer[name] for name in FIELDS if name in answer}, what="its answer", package=package)
     check_wheel(facts, arguments)
     return facts
 
@@ -121,9 +137,10 @@ def truth(arguments: dict[str, Any], name: str, default: bool) -> bool:
 
 def locked_commit(wheels: Path, arguments: dict[str, Any]) -> str:
     """Return the commit that the same ref of the same source was when a wheel in the store was built from it."""
-    wanted = [shown(str(arguments.get("source") or DEFAULT_SOURCE)), arguments["stack"]["vllm"]["ref"]]
-    for manifest in map(read, sorted(wheels.glob("vllm-*"))):
-        if manifest and [manifest.get("source"), manifest.get("ref")] == wanted:
+    wheel = wanted(arguments)
+    for folder in sorted(wheels.glob(f"{wheel['name']}-*")):
+        manifest = read(folder, package=wheel["name"])
+        if manifest and [manifest.get("source"), manifest.get("ref")] == [shown(source_of(arguments)), wheel["ref"]]:
             return str(manifest["commit"])
     return ""
 
@@ -149,18 +166,19 @@ class ActionModule(ActionBase):
     def _wheel(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the result: the wheel from the store, from the mirror or from the host."""
         wheels = Path(str(arguments["path"])).expanduser().absolute()
+        package = wanted(arguments)["name"]
         folder = wheels / folder_name(arguments)
         result: dict[str, Any] = {"changed": False, "built": False, "directory": str(folder), "wheel": ""}
         may_build = truth(arguments, "build", True)
         mirror_write = truth(arguments, "mirror_write", False)
         insecure = truth(arguments, "mirror_insecure", False)
-        mirror = Mirror(str(arguments["mirror"]), insecure) if arguments.get("mirror") else None
+        mirror = Mirror(str(arguments["mirror"]), insecure, package) if arguments.get("mirror") else None
 
         def check(manifest: dict[str, Any]) -> None:
             check_wheel(manifest, arguments)
 
         def look() -> dict[str, Any] | None:
-            return read(folder, check)
+            return read(folder, check, package)
 
         def make() -> dict[str, Any]:
             fetched = mirror.fetch(folder.name, folder, check) if mirror else None
@@ -200,8 +218,8 @@ class ActionModule(ActionBase):
             raise StoreError(
                 f"build_path is {build_path!r}, and should be an absolute path of letters, digits and common signs."
             )
-        source = str(arguments.get("source") or DEFAULT_SOURCE)
-        known = build_tools.lock(arguments["stack"]["vllm"]["build_requirements"], str(arguments["python_version"]))
+        source, wanted_wheel = source_of(arguments), wanted(arguments)
+        known = build_tools.lock(wanted_wheel["build_requirements"], str(arguments["python_version"]))
         sent = {
             "uv_requirement": requirement(),
             "locked_commit": locked_commit(wheels, arguments),
@@ -212,7 +230,7 @@ class ActionModule(ActionBase):
             "started_by": store.person(),
         }
         if is_local(source) and kind(source) != "git":
-            sent["source"] = self._send(source)
+            sent["source"] = self._send(source, wanted_wheel["of"])
         answer: dict[str, Any] = self._execute_module(
             module_name="neuronops.vllm.vllm_wheel", module_args=sent, task_vars=self._variables
         )
@@ -235,7 +253,8 @@ class ActionModule(ActionBase):
             self._connection.fetch_file(f"{left}/{facts['wheel']}", str(wheel))
             whole = sha256(wheel) == facts["sha256"]
             if whole:
-                write(folder, wheel, {**facts, "source": shown(source), "ref": arguments["stack"]["vllm"]["ref"]})
+                manifest = {**facts, "source": shown(source), "ref": wanted_wheel["ref"]}
+                write(folder, wheel, manifest, wanted_wheel["name"])
         finally:
             wheel.unlink(missing_ok=True)
         self._execute_module(
@@ -245,21 +264,21 @@ class ActionModule(ActionBase):
         )
         if not whole:
             raise self._not_made(f"The wheel was damaged on its way from the host to {folder}. Run it again.")
-        manifest = read(folder, check)
-        if not manifest:
+        kept = read(folder, check, wanted_wheel["name"])
+        if not kept:
             raise StoreError(
                 f"The wheel that was kept in {folder} cannot be read again. Is the disk full? Run it again."
             )
-        return manifest
+        return kept
 
     def _not_made(self, why: str) -> store.NotMadeError:
         host = getattr(self._task, "delegate_to", None) or self._variables.get("inventory_hostname", "")
         return store.NotMadeError(f"{why} (built on {host} for all hosts like it)")
 
-    def _send(self, source: str) -> str:
+    def _send(self, source: str, of: str) -> str:
         """Copy the file with the sources to the host, where the module removes it with its temporary folder."""
         if not Path(source).is_file():
-            raise AnsibleError(f"vllm_source is {source}, and there is no such file on the controller.")
+            raise AnsibleError(f"{OPTIONS[of]} is {source}, and there is no such file on the controller.")
         if not self._connection._shell.tmpdir:
             self._make_tmp_path()
         # Its name says what kind of file it is, and nothing else.

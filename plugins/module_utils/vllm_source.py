@@ -1,7 +1,7 @@
 # Copyright (c) 2026 neuronops.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Get vLLM's sources, of one commit and unchanged, from git, a bundle or an archive."""
+"""Get the sources of vLLM or of its plugin, of one commit and unchanged, from git, a bundle or an archive."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from urllib.parse import urlsplit
 
 from ansible_collections.neuronops.vllm.plugins.module_utils import addresses, process
 from ansible_collections.neuronops.vllm.plugins.module_utils.files import sha256
-from ansible_collections.neuronops.vllm.plugins.module_utils.forms import FormError, form, shortened
+from ansible_collections.neuronops.vllm.plugins.module_utils.forms import FormError, form, one_of, shortened
 
+# What wheels are built of: the entries of a stack with sources, and the option of the role that says where those are.
+OPTIONS = {"vllm": "vllm_source", "plugin": "vllm_plugin_source"}
+VLLM = "https://github.com/vllm-project/vllm.git"
 ARCHIVES = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar", ".zip")
 SCHEMES = ("https", "http", "ssh", "git+ssh", "git", "file")
 # git over SSH without a scheme: user@host:path
@@ -55,19 +58,48 @@ def shown(source):
     return source if is_local(source) else addresses.shown(source)
 
 
-def check_address(source):
+def described(stack, of="vllm"):
+    """Return what a stack says of the wheel of vLLM or of its plugin, with the same fields for both.
+
+    title: its name in messages; source: where its sources are by default; packages: what must be in the environment
+    that it is built in.
+    """
+    of = one_of(of, OPTIONS, "of")
+    if of == "plugin" and not ("plugin" in stack and "source" in stack["plugin"]):
+        raise FormError("the stack has no plugin that is built from sources")
+    entry = stack[of]
+    common = dict(
+        of=of,
+        version=entry["version"],
+        ref=entry["ref"],
+        commit=entry["commit"],
+        build_requirements=entry["build_requirements"],
+        # A plugin has none of these.
+        build_environment=entry.get("build_environment") or {},
+        packages_without_init=entry.get("packages_without_init") or [],
+        needs_neuron_ls=bool(entry.get("needs_neuron_ls")),
+    )
+    if of == "plugin":
+        name = form("package name", entry["name"], "plugin.name of the stack")
+        return dict(common, name=name, title=name, suffix="", source=entry["source"], files=["setup.py"], packages=[])
+    packages = ["neuronx-cc", "torch"]
+    files = ["setup.py", entry["requirements_file"]]
+    return dict(common, name="vllm", title="vLLM", suffix=entry["suffix"], source=VLLM, files=files, packages=packages)
+
+
+def check_address(source, of="vllm"):
     """Fail unless the source is a path, a URL of a kind that git knows without running a program, or user@host:path."""
     try:
-        form("line of text", source, "vllm_source")
+        form("line of text", source, OPTIONS[of])
         scheme = urlsplit(source).scheme.lower() if "://" in source else ""
         known = scheme in SCHEMES if scheme else is_local(source) or SHORT_SSH.match(source)
         kind(source)
     except ValueError as error:
-        raise SourceError("vllm_source is no address: %s" % error) from error
+        raise SourceError("%s is no address: %s" % (OPTIONS[of], error)) from error
     if not known or "::" in source.partition("://")[0]:
         raise SourceError(
-            "vllm_source is %s. It should be an absolute path, a URL (%s) or user@host:path."
-            % (shortened(shown(source)), ", ".join(name + "://" for name in SCHEMES))
+            "%s is %s. It should be an absolute path, a URL (%s) or user@host:path."
+            % (OPTIONS[of], shortened(shown(source)), ", ".join(name + "://" for name in SCHEMES))
         )
 
 
@@ -87,13 +119,16 @@ def is_commit(ref):
     return bool(re.match(r"[0-9a-f]{40}\Z", ref))
 
 
-def wanted_version(stack, ref_is_release, commit):
-    """Return (version to give to setuptools-scm, version that the wheel must have).
+def wanted_version(wheel, commit):
+    """Return (version to give to setuptools-scm, version that the wheel must have) of what described() returned.
 
-    A shallow clone of a branch or commit knows no tag, so its version names the commit.
+    A shallow clone of a branch or commit of vLLM knows no tag, so its version names the commit. A plugin has its
+    version in its sources: it is given none, as the comparison would prove nothing then.
     """
-    base, suffix = stack["vllm"]["version"], stack["vllm"]["suffix"]
-    if ref_is_release or not commit:
+    base, suffix = wheel["version"], wheel["suffix"]
+    if wheel["of"] == "plugin":
+        return None, base
+    if wheel["ref"] == "v" + base or not commit:
         return base, "%s+%s" % (base, suffix)
     local = "g" + commit[:9]
     return "%s+%s" % (base, local), "%s+%s.%s" % (base, local, suffix)
@@ -193,44 +228,45 @@ def listed(answer):
     return refs
 
 
-def checkout(source, ref, commit, folder, locked=""):
+def checkout(source, ref, commit, folder, locked="", of="vllm"):
     """Bring one commit of a git repository or bundle into the empty folder, without its history; return the commit.
 
-    commit: what it must be, or None; locked: what a tag was the last time, or "".
+    commit: what it must be, or None; locked: what a tag was the last time, or ""; of: the entry of the stack that the
+    commit and the ref stand in.
     """
-    check_address(source)
+    check_address(source, of)
     try:
-        ref = form("git ref", ref, "vllm.ref of the stack")
+        ref = form("git ref", ref, "%s.ref of the stack" % of)
     except FormError as error:
         raise SourceError("%s. Nothing was changed." % error) from error
-    commit = check_commit(commit, "vllm.commit of the stack") if commit else None
+    commit = check_commit(commit, "%s.commit of the stack" % of) if commit else None
     locked = check_commit(locked, "the commit of the last build") if locked else ""
     with trusting(source) as environment:
-        return _checkout(source, ref, commit, folder, locked, environment)
+        return _checkout(source, ref, commit, folder, locked, of, environment)
 
 
-def _checkout(source, ref, commit, folder, locked, environment):
+def _checkout(source, ref, commit, folder, locked, of, environment):
     git(["init", "--quiet", "--template="], folder, environment)
     try:
         refs = listed(git(["ls-remote", "--", source], folder, environment))
     except SourceError as error:
         raise SourceError(
             "The git repository %s cannot be read: %s. Nothing was changed. Is the address right, is it reachable from "
-            "this host? vllm_source can also name a mirror, a bundle or an archive." % (shown(source), error)
+            "this host? %s can also name a mirror, a bundle or an archive." % (shown(source), error, OPTIONS[of])
         ) from error
     full = next((name for name in ("refs/tags/" + ref, "refs/heads/" + ref, ref) if name in refs), None)
     if full is None and not is_commit(ref):
-        raise SourceError(unknown_ref(source, ref, refs))
+        raise SourceError(unknown_ref(source, ref, refs, of))
     if full and full.startswith("refs/tags/"):
         commit = commit or locked
     elif full is None:
         if commit and commit != ref:
-            raise SourceError(moved(source, ref, ref, commit))
+            raise SourceError(moved(source, ref, ref, commit, of))
         commit = ref
     # An annotated tag is an object of its own; what it stands for is listed behind it.
     found = refs.get(full + "^{}", refs[full]) if full else None
     if commit and found and found != commit:
-        raise SourceError(moved(source, ref, found, commit))
+        raise SourceError(moved(source, ref, found, commit, of))
     # setuptools-scm asks for a tag by name; a shallow clone has only those that were fetched under theirs.
     wanted = "%s:%s" % (full, full) if full and full.startswith("refs/tags/") else (full or ref)
     fetch = ["fetch", "--quiet", "--no-recurse-submodules"]
@@ -249,31 +285,32 @@ def _checkout(source, ref, commit, folder, locked, environment):
         raise SourceError("%s has no commit %s: %s" % (shown(source), ref, error)) from error
     actual = check_commit(git(["rev-parse", "HEAD"], folder), "what was checked out")
     if commit and actual != commit:
-        raise SourceError(moved(source, ref, actual, commit))
+        raise SourceError(moved(source, ref, actual, commit, of))
     return actual
 
 
-def moved(source, ref, found, commit):
+def moved(source, ref, found, commit, of):
     """Say that a ref is not the commit that it must be."""
     return (
         "%s of %s is commit %s, and not %s as the stack or the last build has it: the tag was moved, or this is "
-        "another repository. Nothing was changed. If the new commit is right, set neuron_stack_overrides.vllm.commit "
-        "to it." % (ref, shown(source), found, commit)
+        "another repository. Nothing was changed. If the new commit is right, set neuron_stack_overrides.%s.commit "
+        "to it." % (ref, shown(source), found, commit, of)
     )
 
 
-def unknown_ref(source, ref, refs):
+def unknown_ref(source, ref, refs, of):
     """Say that there is no such tag or branch, and which ones are near."""
     short = [re.sub(r"^refs/(tags|heads)/", "", name) for name in refs if not name.endswith("^{}") and name != "HEAD"]
     near = difflib.get_close_matches(ref, short, n=5, cutoff=0.5)
-    return "%s has no tag or branch %r; near it are: %s. Correct vllm.ref in neuron_stack_overrides." % (
+    return "%s has no tag or branch %r; near it are: %s. Correct %s.ref in neuron_stack_overrides." % (
         shown(source),
         ref,
         ", ".join(near) or "none",
+        of,
     )
 
 
-def verify_signature(folder, ref, key):
+def verify_signature(folder, ref, key, of="vllm"):
     """Fail unless what is checked out is signed with one of the keys in `key`.
 
     Of an annotated tag the tag itself has to be signed, and has to be the tag of that name for the commit that is
@@ -287,7 +324,7 @@ def verify_signature(folder, ref, key):
         command = ["gpg", "--batch", "--import"]
         status, _output, errors = process.run(command, stdin=key.encode(), env=dict(os.environ, **environment))
         if status != 0:
-            raise SourceError("vllm_source_key is no key that gpg can read: %s" % errors.decode(errors="replace"))
+            raise SourceError("%s_key is no key that gpg can read: %s" % (OPTIONS[of], errors.decode(errors="replace")))
         try:
             tag = annotated_tag(folder, ref)
             if tag is None:
@@ -296,7 +333,7 @@ def verify_signature(folder, ref, key):
             fields = ["%(tag)", "%(type)", "%(object)"]
             said = git(["verify-tag", "--format=" + "%0a".join(fields), tag], folder, environment).split("\n")
         except SourceError as error:
-            raise SourceError("%s is not signed with the key in vllm_source_key: %s" % (ref, error)) from error
+            raise SourceError("%s is not signed with the key in %s_key: %s" % (ref, OPTIONS[of], error)) from error
     head = git(["rev-parse", "HEAD"], folder)
     if said != [re.sub(r"^refs/tags/", "", ref), "commit", head]:
         raise SourceError(

@@ -9,9 +9,10 @@ DOCUMENTATION = r"""
 module: vllm_wheel
 author: neuronops.vllm contributors (@neuronops)
 version_added: 0.1.0
-short_description: Build vLLM for AWS Neuron from source, once for all hosts of a platform
+short_description: Build vLLM for AWS Neuron, or its plugin, from source, once for all hosts of a platform
 description:
-  - Returns a wheel of vLLM that was built for Neuron, kept on the controller with its hash and a manifest.
+  - Returns a wheel of vLLM that was built for Neuron, or of the plugin that teaches it Neuron, kept on the controller
+    with its hash and a manifest.
   - The first host of a platform (stack, Python version, architecture) builds; all other hosts of the run wait for it,
     and every later run takes the wheel that is there while what went into it is the same.
   - The build changes nothing of the environment whose interpreter it uses. Its tools are installed, by their hashes,
@@ -53,6 +54,15 @@ options:
     description: The entry of the stack data, as P(neuronops.vllm.stack#lookup) returns it.
     type: dict
     required: true
+  of:
+    description:
+      - What of O(stack) to build, vLLM itself or the plugin that its entry names.
+      - The wheel of a plugin must have exactly the version in C(plugin.version), and is built without the Neuron
+        packages.
+    type: str
+    choices: [vllm, plugin]
+    default: vllm
+    version_added: 0.2.0
   source:
     description:
       - A git repository, or a file with the sources (C(.tar.gz) and the like, C(.zip), C(.bundle)), on the controller
@@ -60,8 +70,9 @@ options:
       - A git repository may be a folder of the host, of whichever user.
       - git reads what the system's and root's configuration say on proxies and certificates, and no variables but
         C(GIT_SSL_CAINFO).
+      - By default C(https://github.com/vllm-project/vllm.git), and with O(of=plugin) C(plugin.source) of O(stack).
     type: str
-    default: https://github.com/vllm-project/vllm.git
+    default: ""
   source_checksum:
     description: SHA-256 of the file with the sources, in hexadecimal. Required when it comes from a URL.
     type: str
@@ -70,7 +81,8 @@ options:
     description:
       - OpenPGP public key, armoured, that must have signed the tag, or the commit where the tag is no annotated one.
         Only for git.
-      - The signature of a commit says nothing about the name it was found under; C(vllm.commit) in O(stack) does.
+      - The signature of a commit says nothing about the name it was found under; C(vllm.commit) or C(plugin.commit) in
+        O(stack) does.
     type: str
     default: ""
   locked_commit:
@@ -80,7 +92,9 @@ options:
     type: str
     default: ""
   venv:
-    description: Environment on the host with torch and neuronx-cc, which the build needs.
+    description:
+      - Environment on the host whose interpreter builds.
+      - vLLM needs torch and neuronx-cc in it.
     type: path
     required: true
   python_version:
@@ -152,6 +166,15 @@ EXAMPLES = r"""
     venv: /opt/aws_neuron_venv_pytorch
     python_version: "3.10"
     architecture: x86_64
+
+- name: Build the plugin that vLLM 0.13 needs for Neuron
+  neuronops.vllm.vllm_wheel:
+    of: plugin
+    path: "{{ inventory_dir }}/.neuronops/wheels"
+    stack: "{{ lookup('neuronops.vllm.stack', 'vllm-0.13.0') }}"
+    venv: /opt/aws_neuron_venv_pytorch
+    python_version: "3.10"
+    architecture: x86_64
 """
 
 RETURN = r"""
@@ -181,7 +204,9 @@ commit:
   type: str
   returned: when there is a wheel
 requirements:
-  description: What the wheel requires, except the Neuron packages, which other roles have installed.
+  description:
+    - What the wheel requires, except the Neuron packages, which other roles have installed.
+    - Of a plugin also without vLLM, which has a wheel of its own.
   type: list
   elements: str
   returned: when there is a wheel
@@ -221,10 +246,12 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.packages import (
     run,
 )
 from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import (
+    OPTIONS,
     SourceError,
     check_address,
     check_commit,
     checkout,
+    described,
     is_local,
     kind,
     unpack,
@@ -257,10 +284,14 @@ class BuildError(Exception):
     """A build that cannot start or came out wrong; the message says why and what to do."""
 
 
-def check_environment(stack, venv):
-    """Fail unless the environment has what vLLM's setup.py looks for."""
+def check_environment(stack, wheel, venv):
+    """Fail unless the environment has what the wheel's setup.py looks for."""
+    if not os.path.exists(os.path.join(venv, "bin", "python")):
+        raise BuildError("%s has no interpreter to build with. Run the role neuronops.vllm.neuron_venv first." % venv)
+    if not wheel["packages"]:
+        return
     packages, damaged = observe_packages(venv)
-    for name in ("neuronx-cc", "torch"):
+    for name in wheel["packages"]:
         wanted = stack["python_packages"][name]
         if packages.get(name, "").partition("+")[0] != wanted or name in damaged:
             raise BuildError(
@@ -283,25 +314,25 @@ def check_disk(path, needed):
         )
 
 
-def check_arguments(module):
+def check_arguments(module, wheel, source):
     """Fail when the arguments alone say that there will be no wheel."""
-    source, vllm = module.params["source"], module.params["stack"]["vllm"]
-    check_address(source)
-    if vllm["commit"]:
-        check_commit(vllm["commit"], "vllm.commit of the stack")
+    of, option = wheel["of"], OPTIONS[wheel["of"]]
+    check_address(source, of)
+    if wheel["commit"]:
+        check_commit(wheel["commit"], "%s.commit of the stack" % of)
     if kind(source) != "archive":
         if not shutil.which("git"):
             raise BuildError("git is missing on this host, and the sources cannot be had without it.")
         if module.params["source_key"] and not shutil.which("gpg"):
             raise BuildError("gpg is missing on this host, and the sources' signature cannot be verified without it.")
     if kind(source) != "git" and not is_local(source) and not module.params["source_checksum"]:
-        raise BuildError("vllm_source is a file at a URL: vllm_source_checksum must be its SHA-256.")
+        raise BuildError("%s is a file at a URL: %s_checksum must be its SHA-256." % (option, option))
     if module.params["source_checksum"]:
-        form("SHA-256", module.params["source_checksum"].lower(), "vllm_source_checksum")
+        form("SHA-256", module.params["source_checksum"].lower(), option + "_checksum")
     if not module.params["build_lock"]:
         raise BuildError(
             "There is no lock for the build requirements %s, and tools without one are not installed. Set build_lock "
-            "to what neuronops.vllm.python_lock returns for them." % ", ".join(vllm["build_requirements"])
+            "to what neuronops.vllm.python_lock returns for them." % ", ".join(wheel["build_requirements"])
         )
 
 
@@ -399,43 +430,44 @@ def started(pid):
         return None
 
 
-def get_source(module, folder):
+def get_source(module, wheel, source, folder):
     """Bring the sources into the folder and return their commit, empty when they come from an archive."""
-    source, vllm = module.params["source"], module.params["stack"]["vllm"]
+    of = wheel["of"]
     os.makedirs(folder)
     if kind(source) == "git" or kind(source) == "bundle":
         if kind(source) == "bundle" and not is_local(source):
-            source = download(module, source)
-        commit = checkout(source, vllm["ref"], vllm["commit"], folder, module.params["locked_commit"])
+            source = download(module, source, of)
+        commit = checkout(source, wheel["ref"], wheel["commit"], folder, module.params["locked_commit"], of)
         if module.params["source_key"]:
-            verify_signature(folder, vllm["ref"], module.params["source_key"])
+            verify_signature(folder, wheel["ref"], module.params["source_key"], of)
         return commit
-    archive = source if is_local(source) else download(module, source)
+    archive = source if is_local(source) else download(module, source, of)
     unpack(archive, module.params["source_checksum"], folder)
     return ""
 
 
-def download(module, url):
+def download(module, url, of):
     """Bring a file from a URL and return its path."""
     path = fetch_file(module, url, decompress=False, timeout=60)
     if sha256(path) != module.params["source_checksum"].lower():
-        raise BuildError("%s is not the file with the SHA-256 in vllm_source_checksum, but %s." % (url, sha256(path)))
+        raise BuildError(
+            "%s is not the file with the SHA-256 in %s_checksum, but %s." % (url, OPTIONS[of], sha256(path))
+        )
     return path
 
 
-def check_source(stack, folder):
+def check_source(wheel, folder):
     """Fail when the sources lack what the build reads."""
-    vllm = stack["vllm"]
-    for name in ["setup.py", vllm["requirements_file"]] + vllm["packages_without_init"]:
+    for name in wheel["files"] + wheel["packages_without_init"]:
         if not os.path.exists(os.path.join(folder, name)):
             raise BuildError(
                 "The sources lack %s. Release archives of some versions are incomplete; take them from git." % name
             )
 
 
-def make_packages(stack, folder):
+def make_packages(wheel, folder):
     """Make packages of the folders that setuptools would leave out of a wheel, as they have no __init__.py."""
-    for name in stack["vllm"]["packages_without_init"]:
+    for name in wheel["packages_without_init"]:
         path = os.path.join(folder, name)
         if not (os.path.realpath(path) + os.sep).startswith(os.path.realpath(folder) + os.sep):
             raise BuildError("%s of the sources is a link that leads out of them. Nothing was built." % name)
@@ -443,9 +475,8 @@ def make_packages(stack, folder):
         os.close(os.open(os.path.join(path, "__init__.py"), flags, 0o644))
 
 
-def build(module, folder, commit, uv):
+def build(module, wheel, folder, commit, uv):
     """Build in the folder and return the path of the wheel."""
-    vllm = module.params["stack"]["vllm"]
     source, tools, shims = (os.path.join(folder, name) for name in ("source", "tools", "shims"))
     python = os.path.join(module.params["venv"], "bin", "python")
     sources = {name: value for name, value in module.params["sources"].items() if name != "torch_index_url"}
@@ -457,9 +488,9 @@ def build(module, folder, commit, uv):
     # A wheel alone: what is built from sources on the way would bring tools that no hash is known of.
     install += ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
     run(install + index_arguments(where, "uv") + ["-r", locked], where)
-    scm_version, expected = wanted_version(module.params["stack"], vllm["ref"] == "v" + vllm["version"], commit)
+    scm_version, expected = wanted_version(wheel, commit)
     path = [os.path.join(module.params["venv"], "bin")]
-    if vllm["needs_neuron_ls"]:
+    if wheel["needs_neuron_ls"]:
         os.makedirs(shims)
         with open(os.path.join(shims, "neuron-ls"), "w", encoding="utf-8") as file:
             file.write(NEURON_LS)
@@ -472,31 +503,35 @@ def build(module, folder, commit, uv):
         PYTHONPATH=tools,
         # Timestamps of files within the wheel: the same sources give the same wheel.
         SOURCE_DATE_EPOCH="1700000000",
-        SETUPTOOLS_SCM_PRETEND_VERSION=scm_version,
-        **{name: str(value) for name, value in vllm["build_environment"].items()},
+        **{name: str(value) for name, value in wheel["build_environment"].items()},
     )
+    if scm_version:
+        environment["SETUPTOOLS_SCM_PRETEND_VERSION"] = scm_version
     wheels = os.path.join(folder, "wheels")
     command = [python, "-I", "-c", BUILD, tools, wheels]
     status, output, _errors = process.run(command, together=True, cwd=source, env=environment)
     said = output.decode(errors="replace").strip()
     found = glob.glob(os.path.join(wheels, "*.whl"))
     if status != 0 or len(found) != 1:
-        raise BuildError("The build of vLLM %s failed: %s" % (vllm["version"], "\n".join(said.split("\n")[-30:])))
+        end = "\n".join(said.split("\n")[-30:])
+        raise BuildError("The build of %s %s failed: %s" % (wheel["title"], wheel["version"], end))
     actual = metadata(found[0])["Version"]
     if actual != expected:
         raise BuildError(
             "The build came out as %s, and not as %s: %s. Nothing was installed."
-            % (actual, expected, device(actual, vllm["suffix"]))
+            % (actual, expected, difference(actual, wheel))
         )
-    wheel_name(os.path.basename(found[0]), "vllm", expected)
+    wheel_name(os.path.basename(found[0]), wheel["name"], expected)
     return found[0]
 
 
-def device(version, suffix):
-    """Say what a version's local part means when it is not the wanted one."""
+def difference(version, wheel):
+    """Say what it means that a version, or its local part, is not the wanted one."""
+    if wheel["of"] == "plugin":
+        return "the sources are those of another release; see plugin.version and plugin.ref of the stack"
     local = version.partition("+")[2]
     if "neuron" in local:
-        return "it is for another neuronx-cc than the stack's, whose suffix is %s" % suffix
+        return "it is for another neuronx-cc than the stack's, whose suffix is %s" % wheel["suffix"]
     if not local or local.startswith("cu"):
         return "it is for CUDA, as setup.py did not recognise Neuron; see the stack's build_environment"
     return "it is for another device, as setup.py did not recognise Neuron; see build_environment of the stack"
@@ -509,39 +544,47 @@ def metadata(wheel):
         return email.parser.Parser().parsestr(opened.read(name).decode("utf-8"))
 
 
-def requirements(wheel):
-    """Return what a wheel requires always, without the packages that only AWS may provide."""
-    needed = [requirement(line.strip()) for line in metadata(wheel).get_all("Requires-Dist") or []]
+def requirements(path, of):
+    """Return what a wheel requires always, without the packages that only AWS may provide and, of a plugin, vLLM.
+
+    vLLM for Neuron is another build than the one that public indexes have under its name.
+    """
+    needed = [requirement(line.strip()) for line in metadata(path).get_all("Requires-Dist") or []]
     return [
         line
         for line in needed
-        if not is_neuron(requirement_name(line)) and "extra ==" not in line.replace("extra==", "extra ==")
+        if not is_neuron(requirement_name(line))
+        and not (of == "plugin" and requirement_name(line) == "vllm")
+        and "extra ==" not in line.replace("extra==", "extra ==")
     ]
 
 
-def make_wheel(module, workplace, folder, result_folder):
-    """Build in the folder, leave the wheel in the other one, and return what the controller wants to know of it."""
-    stack, source = module.params["stack"], os.path.join(folder, "source")
-    commit = get_source(module, source)
-    check_source(stack, source)
-    make_packages(stack, source)
+def make_wheel(module, wheel, where, workplace, folder, result_folder):
+    """Build in the folder, leave the wheel in the other one, and return what the controller wants to know of it.
+
+    wheel: what the stack says of it; where: the place of its sources.
+    """
+    source = os.path.join(folder, "source")
+    commit = get_source(module, wheel, where, source)
+    check_source(wheel, source)
+    make_packages(wheel, source)
     uv = have_uv(
         module.params["uv_requirement"],
         module.params["tools_path"],
         os.path.realpath(os.path.join(module.params["venv"], "bin", "python")),
         module.params["sources"],
     )
-    wheel = build(module, folder, commit, uv)
+    path = build(module, wheel, folder, commit, uv)
     answer = dict(
-        wheel=os.path.basename(wheel),
+        wheel=os.path.basename(path),
         commit=commit,
-        version=metadata(wheel)["Version"],
-        requirements=requirements(wheel),
-        sha256=sha256(wheel),
+        version=metadata(path)["Version"],
+        requirements=requirements(path, wheel["of"]),
+        sha256=sha256(path),
     )
     kept = workplace.new(result_folder)
-    os.chmod(wheel, 0o644)
-    os.replace(wheel, os.path.join(kept, answer["wheel"]))
+    os.chmod(path, 0o644)
+    os.replace(path, os.path.join(kept, answer["wheel"]))
     # The controller fetches it as the user that it logs in as.
     os.chmod(kept, 0o755)
     return answer
@@ -556,7 +599,8 @@ def main():
             mirror_insecure=dict(type="bool", default=False),
             build=dict(type="bool", default=True),
             stack=dict(type="dict", required=True),
-            source=dict(type="str", default="https://github.com/vllm-project/vllm.git"),
+            of=dict(type="str", choices=["vllm", "plugin"], default="vllm"),
+            source=dict(type="str", default=""),
             source_checksum=dict(type="str", default=""),
             source_key=dict(type="str", default="", no_log=False),
             locked_commit=dict(type="str", default=""),
@@ -579,8 +623,10 @@ def main():
     answer, folder = {}, None
     try:
         result_folder = form("file name", module.params["result_folder"] or "wheel-%d" % os.getpid(), "result_folder")
-        check_arguments(module)
-        check_environment(module.params["stack"], module.params["venv"])
+        wheel = described(module.params["stack"], module.params["of"])
+        source = module.params["source"] or wheel["source"]
+        check_arguments(module, wheel, source)
+        check_environment(module.params["stack"], wheel, module.params["venv"])
         check_disk(build_path, module.params["disk_needed"])
         with Workplace(build_path) as workplace:
             waited = workplace.lock(module.params["lock_timeout"], module.params["started_by"])
@@ -589,7 +635,7 @@ def main():
             workplace.clean()
             folder = workplace.new()
             try:
-                answer = make_wheel(module, workplace, folder, result_folder)
+                answer = make_wheel(module, wheel, source, workplace, folder, result_folder)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
     except (BuildError, SourceError, PackagesError, FormError, OSError, zipfile.BadZipFile) as error:

@@ -7,6 +7,7 @@ The build backend is a stand-in here that makes a wheel out of what the module g
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import subprocess
@@ -43,6 +44,36 @@ def build_wheel(folder):
         for package in pathlib.Path("vllm").rglob("__init__.py"):
             wheel.writestr(str(package), "")
 """
+
+# setup.py of a plugin says its version itself; setuptools-scm would take that of the environment.
+PLUGIN_BACKEND = """
+import os, pathlib, zipfile
+def build_wheel(folder):
+    name, version, *needs = pathlib.Path("setup.py").read_text().split()
+    version = os.environ.get("SETUPTOOLS_SCM_PRETEND_VERSION", version)
+    assert "VLLM_TARGET_DEVICE" not in os.environ
+    with zipfile.ZipFile(os.path.join(folder, f"{name}-{version}-py3-none-any.whl"), "w") as wheel:
+        lines = ["Metadata-Version: 2.1", "Name: " + name, "Version: " + version]
+        lines += ["Requires-Dist: " + needed for needed in needs]
+        wheel.writestr(f"{name}-{version}.dist-info/METADATA", "\\n".join(lines) + "\\n")
+"""
+# An entry as it was when the first wheels were kept, in which nothing may change.
+IN_TREE: dict[str, Any] = {
+    "vllm": {
+        "version": "0.9.2",
+        "suffix": "neuron218",
+        "ref": "v0.9.2",
+        "commit": "c" * 40,
+        "requirements_file": "requirements/neuron.txt",
+        "unlisted_requirements": [],
+        "build_requirements": ["setuptools<80", "wheel"],
+        "packages_without_init": ["vllm/models"],
+        "backend_modules": ["vllm.worker.neuron_worker"],
+        "build_environment": {"VLLM_TARGET_DEVICE": "neuron"},
+        "needs_neuron_ls": False,
+    },
+    "python_packages": {"neuronx-cc": "2.18.121.0", "torch": "2.5.1"},
+}
 
 
 class Ended(Exception):  # noqa: N818 - it is no error
@@ -139,6 +170,32 @@ def left_in(parameters: dict[str, Any]) -> list[str]:
     """Return what is below the build path, of which one folder is ours."""
     assert [path.name for path in Path(parameters["build_path"]).iterdir()] == [".neuronops-build"]
     return sorted(path.name for path in Path(parameters["build_path"], ".neuronops-build").iterdir())
+
+
+@pytest.fixture
+def plugin(parameters: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """What the role gives the module for a plugin, where the environment has no package at all."""
+    folder = tmp_path / "plugin"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    needs = "packaging>=24.2 vllm==0.11.0 vLLM[audio]>=0.11 vllm-extras torch-neuronx>=2.7.0 nki numpy;extra=='test'"
+    (folder / "setup.py").write_text(f"vllm_neuron 0.2.2+lts {needs}")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "release")
+    git(folder, "tag", "0.2.2+lts")
+    (tmp_path / "backend").write_text(PLUGIN_BACKEND)
+    own = {"source": folder.as_uri(), "commit": git(folder, "rev-parse", "HEAD")}
+    venv = tmp_path / "bare"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    stack = stacks.resolve("vllm-0.11.0", overrides={"plugin": own})
+    return {**parameters, "of": "plugin", "stack": stack, "source": "", "venv": str(venv)}
+
+
+def with_plugin(parameters: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(parameters)
+    changed["stack"]["plugin"].update(fields)
+    return changed
 
 
 def run(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -272,6 +329,93 @@ def test_a_file_from_a_url_is_compared(
     monkeypatch.setattr(module, "fetch_file", lambda *_arguments, **_options: str(tmp_path / "downloaded"))
     answer = run({**parameters, "source": "https://mirror.example/vllm.tar.gz", "source_checksum": "0" * 64})
     assert "is not the file with the SHA-256 in vllm_source_checksum" in answer["msg"]
+
+
+def test_a_plugin_is_built_as_its_sources_say(plugin: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SETUPTOOLS_SCM_PRETEND_VERSION", "9")
+    answer = run(plugin)
+    assert not answer["failed"], answer
+    assert (answer["version"], answer["wheel"]) == ("0.2.2+lts", "vllm_neuron-0.2.2+lts-py3-none-any.whl")
+    assert answer["commit"] == plugin["stack"]["plugin"]["commit"]
+    assert answer["requirements"] == ["packaging>=24.2", "vllm-extras"], "neither vLLM's nor Neuron's packages"
+    assert left_in(plugin) == ["lock", "wheel-of-the-test"]
+    assert answer["sha256"] == module.sha256(str(built(plugin, answer)))
+
+
+def test_vllm_is_left_out_of_a_plugins_requirements_alone(parameters: dict[str, Any], upstream: Path) -> None:
+    (upstream / "requirements" / "neuron.txt").write_text("vllm>=0.1")
+    git(upstream, "commit", "-q", "-a", "-m", "itself")
+    git(upstream, "tag", "-f", "v0.9.2")
+    assert run(parameters)["requirements"] == ["vllm>=0.1"]
+
+
+@pytest.mark.parametrize("wanted", ["0.2.2", "0.2.2+lts.1", "0.2.1+lts"])
+def test_a_plugin_of_another_version_is_refused(plugin: dict[str, Any], wanted: str) -> None:
+    answer = run(with_plugin(plugin, version=wanted))
+    assert answer["failed"] and f"came out as 0.2.2+lts, and not as {wanted}: the sources are those of" in answer["msg"]
+    assert left_in(plugin) == ["lock"]
+
+
+def test_a_branch_of_a_plugin_has_the_plugins_version(plugin: dict[str, Any]) -> None:
+    assert run(with_plugin(plugin, ref="main", commit=None))["version"] == "0.2.2+lts"
+
+
+def test_another_package_than_the_plugin_is_refused(plugin: dict[str, Any]) -> None:
+    answer = run(with_plugin(plugin, name="vllm-other"))
+    assert answer["failed"] and "should be one of vllm-other" in answer["msg"]
+
+
+def test_a_plugin_whose_build_fails_is_named(plugin: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "backend").write_text("def build_wheel(folder): raise SystemExit('the compiler ate it')")
+    assert "The build of vllm-neuron 0.2.2+lts failed: the compiler ate it" in run(plugin)["msg"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"commit": "d" * 40}, "set neuron_stack_overrides.plugin.commit to it"),
+        ({"commit": "ad8296537"}, "plugin.commit of the stack is 'ad8296537'"),
+        ({"ref": "0.2.2+its"}, "near it are: 0.2.2+lts. Correct plugin.ref in neuron_stack_overrides."),
+        ({"ref": "--upload-pack=x"}, "plugin.ref of the stack is '--upload-pack=x'"),
+        ({"source": "ext::sh -c x"}, "vllm_plugin_source is 'ext::sh -c x'"),
+        ({"source": "http://127.0.0.1:9/x.git"}, "vllm_plugin_source can also name a mirror"),
+        ({"source": "https://mirror.example/x.tar.gz"}, "vllm_plugin_source_checksum must be its SHA-256"),
+    ],
+)
+def test_a_plugins_sources_are_proved_as_vllms_are(plugin: dict[str, Any], fields: dict[str, Any], says: str) -> None:
+    answer = run(with_plugin(plugin, **fields))
+    assert answer["failed"] and says in answer["msg"]
+
+
+def test_a_plugins_tag_must_be_signed_where_there_is_a_key(plugin: dict[str, Any]) -> None:
+    answer = run({**plugin, "source_key": "no key"})
+    assert answer["failed"] and "vllm_plugin_source_key is no key" in answer["msg"]
+
+
+def test_a_plugin_is_built_from_an_archive(plugin: dict[str, Any], tmp_path: Path) -> None:
+    archive = tmp_path / "plugin.tar.gz"
+    git(tmp_path / "plugin", "archive", "--prefix=plugin/", "-o", str(archive), "0.2.2+lts")
+    answer = run({**plugin, "source": str(archive), "source_checksum": module.sha256(str(archive))})
+    assert (answer["version"], answer["commit"]) == ("0.2.2+lts", "")
+    answer = run({**plugin, "source": str(archive), "source_checksum": "0" * 64, "result_folder": "wheel-2"})
+    assert answer["failed"]
+
+
+def test_a_plugin_is_not_built_without_an_interpreter(plugin: dict[str, Any]) -> None:
+    answer = run({**plugin, "venv": "/nonexistent"})
+    assert "/nonexistent has no interpreter to build with. Run the role neuronops.vllm.neuron_venv" in answer["msg"]
+    assert not Path(plugin["build_path"]).exists()
+
+
+@pytest.mark.parametrize("name", ["vllm-0.9.2", "optimum-0.4.5"])
+def test_a_stack_without_sources_of_a_plugin_builds_none(plugin: dict[str, Any], tmp_path: Path, name: str) -> None:
+    answer = run({**plugin, "stack": stacks.resolve(name)})
+    assert answer["failed"] and "the stack has no plugin that is built from sources" in answer["msg"]
+    assert not Path(plugin["build_path"]).exists()
+    host = make_hosts(tmp_path, builds, 1)[0]
+    answer = host.go({**plugin, "path": str(tmp_path / "store"), "stack": stacks.resolve(name)})
+    assert answer["failed"] and "the stack has no plugin that is built from sources" in answer["msg"]
+    assert host.calls == 0
 
 
 class Host(action.ActionModule):  # type: ignore[misc]  # ansible has no types
@@ -512,6 +656,110 @@ def test_what_does_not_decide_on_the_wheel_does_not(arguments: dict[str, Any]) -
     assert action.folder_name({**arguments, **same}) == action.folder_name(arguments)
 
 
+def test_wheels_that_were_built_before_are_found() -> None:
+    before = {"stack": IN_TREE, "python_version": "3.11", "architecture": "x86_64"}
+    assert action.folder_name(before) == "vllm-0.9.2-neuron218-cp311-x86_64-8c808e98"
+    assert action.folder_name({**before, "of": "vllm"}) == action.folder_name(before)
+    mirror = {"source": "https://mirror.example/vllm.git", "source_checksum": "1" * 64}
+    assert action.folder_name({**before, **mirror}) == "vllm-0.9.2-neuron218-cp311-x86_64-5c7542f5"
+
+
+def for_plugins(**overrides: Any) -> dict[str, Any]:
+    stack = stacks.resolve("vllm-0.11.0", overrides=overrides)
+    return {"path": "", "stack": stack, "venv": "/opt/venv", "python_version": "3.11", "architecture": "x86_64"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"plugin": {"version": "0.2.3"}},
+        {"plugin": {"ref": "main"}},
+        {"plugin": {"commit": "d" * 40}},
+        {"plugin": {"source": "https://mirror.example/vllm-neuron.git"}},
+        {"plugin": {"build_requirements": ["setuptools"]}},
+        {"plugin": {"name": "vllm-other"}},
+    ],
+)
+def test_what_decides_on_a_plugin_decides_on_its_folder(change: dict[str, Any]) -> None:
+    name = action.folder_name({**for_plugins(), "of": "plugin"})
+    assert name.startswith("vllm-neuron-0.2.2+lts-cp311-x86_64-")
+    assert action.folder_name({**for_plugins(**change), "of": "plugin"}) != name
+    for more in ({"python_version": "3.10"}, {"architecture": "aarch64"}, {"source_checksum": "1" * 64}):
+        assert action.folder_name({**for_plugins(), "of": "plugin", **more}) != name
+
+
+def test_what_does_not_decide_on_a_plugin_does_not() -> None:
+    other = for_plugins(
+        vllm={"ref": "main", "commit": "d" * 40},
+        plugin={"entry_point": "other", "platform": "a.B", "modules": []},
+        python_packages={"neuronx-cc": "2.23.6484.0", "torch": "2.9.0"},
+    )
+    same = {**other, "of": "plugin", "source": "https://me:secret@github.com/vllm-project/vllm-neuron.git"}
+    assert action.folder_name(same) == action.folder_name({**for_plugins(), "of": "plugin"})
+
+
+PLUGIN_COMMIT = stacks.resolve("vllm-0.11.0")["plugin"]["commit"]
+
+
+def builds_what_is_asked_for(host: Host) -> dict[str, Any]:
+    """Answer as the module does when it has built vLLM for no device, or its plugin."""
+    plugin = host.sent.get("of") == "plugin"
+    name, version = ("vllm_neuron", "0.2.2+lts") if plugin else ("vllm", "0.11.0+empty")
+    wheel = host.folder / f"{name}-{version}-py3-none-any.whl"
+    wheel.write_text(name)
+    facts = {"sha256": module.sha256(str(wheel)), "version": version, "requirements": []}
+    return {"changed": True, "wheel": wheel.name, "commit": PLUGIN_COMMIT if plugin else "e" * 40, **facts}
+
+
+def test_a_plugin_is_kept_beside_vllm(tmp_path: Path) -> None:
+    host = make_hosts(tmp_path, builds_what_is_asked_for, 1)[0]
+    mirror = {"mirror": str(tmp_path / "mirror"), "mirror_write": True}
+    arguments = {**for_plugins(), **mirror, "path": str(tmp_path / "store")}
+    vllm, plugin = host.go(arguments), host.go({**arguments, "of": "plugin"})
+    assert (vllm["wheel"], plugin["wheel"], plugin.get("version")) == (
+        "vllm-0.11.0+empty-py3-none-any.whl",
+        "vllm_neuron-0.2.2+lts-py3-none-any.whl",
+        "0.2.2+lts",
+    ), plugin
+    manifest = json.loads((Path(plugin["directory"]) / wheel_store.MANIFEST).read_text())
+    assert manifest["source"] == "https://github.com/vllm-project/vllm-neuron.git"
+    assert (manifest["ref"], manifest["commit"]) == ("0.2.2+lts", PLUGIN_COMMIT)
+    assert host.sent["build_lock"] == build_tools.lock(arguments["stack"]["plugin"]["build_requirements"], "3.11")
+    for path in (tmp_path / "store", tmp_path / "another controller"):
+        again = [host.go({**arguments, "path": str(path), "of": of}) for of in ("vllm", "plugin")]
+        assert [answer["wheel"] for answer in again] == [vllm["wheel"], plugin["wheel"]]
+        assert {answer["changed"] for answer in again} == {path.name != "store"}, "what is there is not fetched again"
+    assert host.calls == 2
+
+
+def test_a_plugins_tag_is_what_it_was_when_the_plugin_was_built(tmp_path: Path) -> None:
+    host = make_hosts(tmp_path, builds_what_is_asked_for, 1)[0]
+    arguments = {**for_plugins(), "path": str(tmp_path / "store"), "source": "https://mirror.example/both.git"}
+    arguments["stack"]["vllm"]["ref"] = arguments["stack"]["plugin"]["ref"] = "v0.11.0"
+    host.go(arguments)
+    host.go({**arguments, "of": "plugin"})
+    assert host.sent["locked_commit"] == "", "it is vLLM that was built from this ref"
+    host.go({**arguments, "of": "plugin", "python_version": "3.10"})
+    assert host.sent["locked_commit"] == PLUGIN_COMMIT
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"version": "0.2.2", "wheel": "vllm_neuron-0.2.2-py3-none-any.whl"},
+        {"version": "0.2.2+lts.empty", "wheel": "vllm_neuron-0.2.2+lts.empty-py3-none-any.whl"},
+        {"wheel": "vllm-0.2.2+lts-py3-none-any.whl"},
+        {"commit": "d" * 40},
+        {"commit": ""},
+    ],
+)
+def test_nothing_is_fetched_where_it_is_another_plugin(tmp_path: Path, changed: dict[str, Any]) -> None:
+    host = make_hosts(tmp_path, lambda host: {**builds_what_is_asked_for(host), **changed}, 1)[0]
+    answer = host.go({**for_plugins(), "path": str(tmp_path / "store"), "of": "plugin"})
+    assert answer["failed"] and "it is not the wanted one" in answer["msg"]
+    assert host.fetched == []
+
+
 def test_missing_arguments_are_named(tmp_path: Path) -> None:
     answer = Host("one", builds, tmp_path).go({"path": "/srv/wheels"})
     assert answer["msg"] == "missing required arguments: architecture, python_version, stack, venv"
@@ -604,6 +852,11 @@ def test_a_hosts_message_is_text_and_not_long(tmp_path: Path, arguments: dict[st
         {"build_path": "$HOME/x"},
         {"stack": "vllm-0.9.2"},
         {"stack": {}},
+        {"stack": {}, "of": "plugin"},
+        {"of": "torch"},
+        {"of": ["plugin"]},
+        {"stack": stacks.resolve("vllm-0.11.0", overrides={"plugin": {"name": "../x"}}), "of": "plugin"},
+        {"stack": stacks.resolve("vllm-0.11.0", overrides={"plugin": {"version": "0.2/../x"}}), "of": "plugin"},
     ],
 )
 def test_a_part_of_a_path_has_its_form(tmp_path: Path, arguments: dict[str, Any], change: dict[str, Any]) -> None:
@@ -655,10 +908,10 @@ def test_plain_http_is_refused_before_anything_is_read_or_written(tmp_path: Path
 
 def test_every_stack_has_a_lock_of_its_build_tools() -> None:
     for name, entry in stacks.load()["stacks"].items():
-        for python in entry["pythons"]:
-            text = build_tools.lock(entry["vllm"]["build_requirements"], python)
-            packages = forms.lock(text)
-            for requirement in map(Requirement, entry["vllm"]["build_requirements"]):
+        plugin = entry.get("plugin", {}).get("build_requirements")
+        for python, needed in itertools.product(entry["pythons"], [entry["vllm"]["build_requirements"], plugin or []]):
+            packages = forms.lock(build_tools.lock(needed, python))
+            for requirement in map(Requirement, needed):
                 assert requirement.specifier.contains(packages[requirement.name][0]), f"{name} on {python}"
     assert build_tools.lock(["setuptools"], "3.11") == ""
 
