@@ -74,7 +74,7 @@ def described(stack, of="vllm"):
         ref=entry["ref"],
         commit=entry["commit"],
         build_requirements=entry["build_requirements"],
-        # A plugin has none of these.
+        # A plugin has none of these, nor has a vLLM that is built for no device some.
         build_environment=entry.get("build_environment") or {},
         packages_without_init=entry.get("packages_without_init") or [],
         needs_neuron_ls=bool(entry.get("needs_neuron_ls")),
@@ -82,7 +82,8 @@ def described(stack, of="vllm"):
     if of == "plugin":
         name = form("package name", entry["name"], "plugin.name of the stack")
         return dict(common, name=name, title=name, suffix="", source=entry["source"], files=["setup.py"], packages=[])
-    packages = ["neuronx-cc", "torch"]
+    # setup.py imports torch whatever it builds for, and asks the compiler for its version where that is in the suffix.
+    packages = ["torch"] if entry["suffix"] == "empty" else ["neuronx-cc", "torch"]
     files = ["setup.py", entry["requirements_file"]]
     return dict(common, name="vllm", title="vLLM", suffix=entry["suffix"], source=VLLM, files=files, packages=packages)
 

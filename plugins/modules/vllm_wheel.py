@@ -94,7 +94,7 @@ options:
   venv:
     description:
       - Environment on the host whose interpreter builds.
-      - vLLM needs torch and neuronx-cc in it.
+      - vLLM needs torch in it, and neuronx-cc unless C(vllm.suffix) in O(stack) is V(empty).
     type: path
     required: true
   python_version:
@@ -291,13 +291,13 @@ def check_environment(stack, wheel, venv):
     if not wheel["packages"]:
         return
     packages, damaged = observe_packages(venv)
+    suffix = ", and the version's suffix comes from neuronx-cc" if "neuronx-cc" in wheel["packages"] else ""
     for name in wheel["packages"]:
         wanted = stack["python_packages"][name]
         if packages.get(name, "").partition("+")[0] != wanted or name in damaged:
             raise BuildError(
-                "%s has %s %s in place of %s: the build needs it, and the version's suffix comes from neuronx-cc. "
-                "Run the role neuronops.vllm.neuron_venv first."
-                % (venv, name, damaged.get(name) or packages.get(name, "(missing)"), wanted)
+                "%s has %s %s in place of %s: the build needs it%s. Run the role neuronops.vllm.neuron_venv first."
+                % (venv, name, damaged.get(name) or packages.get(name, "(missing)"), wanted, suffix)
             )
 
 
@@ -530,6 +530,8 @@ def difference(version, wheel):
     if wheel["of"] == "plugin":
         return "the sources are those of another release; see plugin.version and plugin.ref of the stack"
     local = version.partition("+")[2]
+    if wheel["suffix"] == "empty":
+        return "it is for a device, and the plugin needs one for none; see build_environment of the stack"
     if "neuron" in local:
         return "it is for another neuronx-cc than the stack's, whose suffix is %s" % wheel["suffix"]
     if not local or local.startswith("cu"):

@@ -173,6 +173,21 @@ def left_in(parameters: dict[str, Any]) -> list[str]:
 
 
 @pytest.fixture
+def for_no_device(parameters: dict[str, Any], upstream: Path) -> dict[str, Any]:
+    """What the role gives the module for a vLLM that a plugin teaches Neuron: no compiler is in the environment."""
+    stack = stacks.resolve("vllm-0.11.0", overrides={"vllm": {"commit": None}, "python_packages": {"torch": "2.5.1"}})
+    assert not {"backend_modules", "packages_without_init", "needs_neuron_ls"} & set(stack["vllm"])
+    (upstream / "requirements" / "common.txt").write_text("fastapi>=0.1")
+    git(upstream, "add", "-A")
+    git(upstream, "commit", "-q", "-m", "for plugins")
+    git(upstream, "tag", "v0.11.0")
+    for path in Path(parameters["venv"]).rglob("neuronx_cc*/*"):
+        path.unlink()
+    next(Path(parameters["venv"]).rglob("neuronx_cc*")).rmdir()
+    return {**parameters, "stack": stack}
+
+
+@pytest.fixture
 def plugin(parameters: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     """What the role gives the module for a plugin, where the environment has no package at all."""
     folder = tmp_path / "plugin"
@@ -329,6 +344,31 @@ def test_a_file_from_a_url_is_compared(
     monkeypatch.setattr(module, "fetch_file", lambda *_arguments, **_options: str(tmp_path / "downloaded"))
     answer = run({**parameters, "source": "https://mirror.example/vllm.tar.gz", "source_checksum": "0" * 64})
     assert "is not the file with the SHA-256 in vllm_source_checksum" in answer["msg"]
+
+
+def test_a_vllm_for_no_device_is_built_without_a_compiler(for_no_device: dict[str, Any]) -> None:
+    answer = run(for_no_device)
+    assert (answer.get("version"), answer["failed"]) == ("0.11.0+empty", False), answer
+    assert answer["wheel"] == "vllm-0.11.0+empty-py3-none-any.whl"
+    branch = run({**with_vllm(for_no_device, ref="main"), "result_folder": "wheel-of-the-branch"})
+    assert branch["version"] == f"0.11.0+g{answer['commit'][:9]}.empty"
+
+
+def test_a_vllm_for_no_device_is_built_beside_torch(for_no_device: dict[str, Any]) -> None:
+    for_no_device["stack"]["python_packages"]["torch"] = "2.8.0"
+    message = run(for_no_device)["msg"]
+    assert "has torch 2.5.1 in place of 2.8.0: the build needs it. Run the role" in message
+
+
+@pytest.mark.parametrize("device", ["neuron", "cuda"])
+def test_a_build_for_a_device_is_refused_where_a_plugin_brings_it(for_no_device: dict[str, Any], device: str) -> None:
+    answer = run(with_vllm(for_no_device, build_environment={"VLLM_TARGET_DEVICE": device}))
+    assert answer["failed"] and "and not as 0.11.0+empty: it is for a device" in answer["msg"]
+
+
+def test_a_vllm_for_no_device_needs_the_list_of_its_requirements(for_no_device: dict[str, Any]) -> None:
+    answer = run(with_vllm(for_no_device, requirements_file="requirements/other.txt"))
+    assert answer["failed"] and "The sources lack requirements/other.txt." in answer["msg"]
 
 
 def test_a_plugin_is_built_as_its_sources_say(plugin: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -667,6 +707,14 @@ def test_wheels_that_were_built_before_are_found() -> None:
 def for_plugins(**overrides: Any) -> dict[str, Any]:
     stack = stacks.resolve("vllm-0.11.0", overrides=overrides)
     return {"path": "", "stack": stack, "venv": "/opt/venv", "python_version": "3.11", "architecture": "x86_64"}
+
+
+def test_the_compiler_does_not_decide_on_a_vllm_for_no_device() -> None:
+    name = action.folder_name(for_plugins())
+    assert name.startswith("vllm-0.11.0-empty-cp311-x86_64-")
+    assert action.folder_name(for_plugins(python_packages={"neuronx-cc": "2.23.6484.0"})) == name
+    assert action.folder_name(for_plugins(python_packages={"torch": "2.9.0"})) != name
+    assert action.folder_name(for_plugins(plugin={"commit": "d" * 40})) == name
 
 
 @pytest.mark.parametrize(
