@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
 import transformers
+from libneuronxla import cores
 
-from transformers_neuronx import cores
 from transformers_neuronx.config import GenerationConfig, NeuronConfig
 from transformers_neuronx.module import is_split, load_split
 
