@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A stand-in of the sandbox for AWS's neuronx-distributed: it has a version."""
+
+__version__ = "@VERSION@"
