@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Neuron Python index: a stand-in for every version of the four packages that AWS published.
+"""The Neuron Python index: a stand-in for every version of the packages that AWS published.
 
 As on the real index, neuronx-cc has a wheel for each Python and the others say in their metadata which ones they take,
-and all but transformers-neuronx have a local version. torch-xla, which the real torch-neuronx needs too, is left out:
-nothing here runs on it.
+and all but transformers-neuronx have a local version. torch-xla, which the real torch-neuronx and neuronx-distributed
+need too, is left out: nothing here runs on it.
 """
 
 from __future__ import annotations
@@ -45,8 +45,12 @@ def _requirements(package: Package) -> list[str]:
         return ["numpy<2"]
     if package.name == "transformers-neuronx":
         return ["accelerate", "torch-neuronx", "transformers"]
-    if package.name == "libneuronxla":
+    if package.name in ("libneuronxla", "nki"):
         return []
+    if package.name == "neuronx-distributed":
+        return ["torch-neuronx", "safetensors"]
+    if package.name == "neuronx-distributed-inference":
+        return _inference_requirements(number(package.version))
     torch = ".".join(package.version.split(".")[:3])
     # libneuronxla has one line of versions for torch 1.13, and another for torch 2. A release that names no exact one
     # takes the newest there is, which is what users of older releases ran into.
@@ -54,14 +58,33 @@ def _requirements(package: Package) -> list[str]:
     own = [version for version in package.siblings["libneuronxla"] if number(version)[0] >= first]
     exact = number(package.sdk) >= (2, 22) and own
     line = f"libneuronxla=={own[0]}" if exact else f"libneuronxla>={first}.0,<{max(first, 0) + 1}"
-    return [f"torch=={torch}", line]
+    # AWS runs 2.9.0.2.13 on torch 2.9.1 as well as on 2.9.0.
+    return [f"torch=={'2.9.*' if number(torch) >= (2, 9) else torch}", line]
+
+
+def _inference_requirements(version: tuple[int, ...]) -> list[str]:
+    """What setup.py of each release asks for; vLLM itself would take any transformers."""
+    transformers = {6: "4.51", 7: "4.56"}.get(version[1], "4.57")
+    extra = ["hf-xet<2,>=1.1.10", "torch-neuronx==2.9.*"] if version >= (0, 9) else []
+    own = ["blobfile", "huggingface-hub", "neuronx-distributed", "pillow", "sentencepiece", "torchvision"]
+    return [*own, f"transformers=={transformers}.*", *extra]
+
+
+def _local(package: Package) -> str:
+    """The local version: the commit, for nki as git names it, and from nki 0.3.0 on after the number of the build."""
+    if package.name == "transformers-neuronx":
+        return ""
+    commit = build_hash(package.name, package.version, 8)
+    if package.name != "nki":
+        return f"+{commit}"
+    build = f"{int(commit, 16) + 10**10}." if number(package.version) >= (0, 3) else ""
+    return f"+{build}g{commit}"
 
 
 def _wheels(package: Package) -> list[Wheel]:
-    local = "" if package.name == "transformers-neuronx" else f"+{build_hash(package.name, package.version, 8)}"
     wheel = Wheel(
         package.name,
-        package.version + local,
+        package.version + _local(package),
         "py3-none-any",
         f"Stand-in of the neuronops sandbox for {package.name}; not AWS's",
         _sources(package.name, package.version),

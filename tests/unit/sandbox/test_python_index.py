@@ -69,6 +69,60 @@ def test_torch_neuronx_wants_its_torch_and_libneuronxla_as_its_release_did() -> 
     assert wheels("torch-neuronx", "2.5.1.2.7.5413")[0].requires == ["torch==2.5.1", "libneuronxla==2.2.3493.0"]
     assert wheels("torch-neuronx", "2.1.1.2.0.1b0")[0].requires == ["torch==2.1.1", "libneuronxla>=2.0,<3"]
     assert wheels("torch-neuronx", "1.13.1.1.14.0")[0].requires == ["torch==1.13.1", "libneuronxla>=0.0,<1"]
+    # The stack on SDK 2.29.1 has torch 2.9.1.
+    assert wheels("torch-neuronx", "2.9.0.2.13.26312")[0].requires == ["torch==2.9.*", "libneuronxla==2.2.16408.0"]
+    assert wheels("torch-neuronx", "2.8.0.2.11.19912")[0].requires == ["torch==2.8.0", "libneuronxla==2.2.14584.0"]
+
+
+@pytest.mark.parametrize(
+    ("sdk", "versions"),
+    {
+        "2.26.1": {"neuronx-distributed": "0.15.22404"},
+        "2.27.1": {"neuronx-distributed": "0.16.25997", "neuronx-distributed-inference": "0.7.15063"},
+        "2.28.1": {"neuronx-distributed": "0.17.26814", "neuronx-distributed-inference": "0.8.16251", "nki": "0.2.0"},
+        "2.29.1": {"neuronx-distributed": "0.18.27753", "neuronx-distributed-inference": "0.9.17334", "nki": "0.3.0"},
+    }.items(),
+)
+def test_what_the_plugins_for_newer_vllm_run_on_is_there(sdk: str, versions: dict[str, str]) -> None:
+    torch_neuronx = {
+        wheel.requires_python for wheel in WHEELS if wheel.name == "torch-neuronx" and wheel.requires_python
+    }
+    for name, version in versions.items():
+        (wheel,) = wheels(name, version)
+        assert wheel.requires_python in torch_neuronx, f"{name} of {sdk} runs where torch-neuronx does"
+        module = f"{name.replace('-', '_')}/__init__.py"
+        assert f'__version__ = "{wheel.version.partition("+")[0]}"' in wheel.files[module].decode()
+
+
+def test_packages_for_inference_want_each_other_and_the_transformers_of_their_release() -> None:
+    assert wheels("nki", "0.3.0")[0].requires == []
+    assert wheels("neuronx-distributed", "0.15.22404")[0].requires == ["torch-neuronx", "safetensors"]
+    found = {
+        wheel.version.partition("+")[0]: wheel.requires
+        for wheel in WHEELS
+        if wheel.name == "neuronx-distributed-inference"
+    }
+    assert all("neuronx-distributed" in requires for requires in found.values())
+    assert {
+        version: [line for line in requires if "==" in line or "<" in line] for version, requires in found.items()
+    } == {
+        "0.6.10598": ["transformers==4.51.*"],
+        "0.7.14366": ["transformers==4.56.*"],
+        "0.7.15063": ["transformers==4.56.*"],
+        "0.8.16251": ["transformers==4.57.*"],
+        "0.9.17334": ["transformers==4.57.*", "hf-xet<2,>=1.1.10", "torch-neuronx==2.9.*"],
+    }
+
+
+def test_local_versions_look_as_those_of_aws() -> None:
+    def local(name: str, version: str) -> str:
+        return wheels(name, version)[0].version.partition("+")[2]
+
+    assert re.fullmatch("[0-9a-f]{8}", local("neuronx-distributed", "0.17.26814"))
+    assert re.fullmatch("[0-9a-f]{8}", local("neuronx-distributed-inference", "0.8.16251"))
+    assert re.fullmatch("g[0-9a-f]{8}", local("nki", "0.2.0"))
+    assert re.fullmatch("[0-9]{11}[.]g[0-9a-f]{8}", local("nki", "0.3.0"))
+    assert local("transformers-neuronx", "0.13.798") == ""
 
 
 def test_pythons_without_wheels_are_told_so() -> None:
@@ -88,6 +142,9 @@ def test_links_lead_to_files_with_the_hash_they_promise(index: Path) -> None:
     assert [page.parent.name for page in pages] == [
         "libneuronxla",
         "neuronx-cc",
+        "neuronx-distributed",
+        "neuronx-distributed-inference",
+        "nki",
         "torch-neuronx",
         "transformers-neuronx",
     ]
