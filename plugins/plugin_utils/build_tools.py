@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 DATA_FILE = Path(__file__).resolve().parents[2] / "data" / "build_tools.yml"
 
 
 def lock(requirements: Sequence[str], python_version: str) -> str:
     """Return the lock of these build requirements for a Python version, or an empty text when there is none."""
-    for entry in yaml.safe_load(DATA_FILE.read_text(encoding="utf-8")):
+    for entry in yaml_load(DATA_FILE.read_text(encoding="utf-8")):
         if entry["requirements"] == list(requirements) and python_version in entry["pythons"]:
             file = DATA_FILE.parent / "build_tools" / str(entry["lock"])
             return file.read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.neuronops.vllm.plugins.module_utils import addresses, forms
 
 COLLECTION = Path(__file__).resolve().parents[2]
@@ -60,7 +60,7 @@ def roles() -> tuple[str, ...]:
 @cache
 def playbooks() -> Mapping[str, Any]:
     """Return the options of the playbooks: {playbook: {option: specification}}."""
-    found: dict[str, Any] = yaml.safe_load(PLAYBOOKS.read_text(encoding="utf-8"))
+    found: dict[str, Any] = yaml_load(PLAYBOOKS.read_text(encoding="utf-8"))
     return found
 
 
@@ -73,7 +73,7 @@ def specification(of: str) -> Mapping[str, Any]:
     if of not in roles():
         raise OptionError(f"{of} is neither a role nor a playbook of neuronops.vllm{did_you_mean(of, roles())}")
     path = COLLECTION / "roles" / of / "meta" / "argument_specs.yml"
-    options: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
+    options: dict[str, Any] = yaml_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
     return options
 
 

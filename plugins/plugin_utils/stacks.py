@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 from typing import Any, Collection, Mapping
 
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ..module_utils.versions import numbers
 
@@ -82,7 +82,7 @@ class StackError(ValueError):
 @functools.lru_cache(maxsize=None)
 def load(path: Path = DATA_FILE) -> Mapping[str, Any]:
     """Return the whole data file, with every entry complete: what an entry takes from its base is in it."""
-    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data: dict[str, Any] = yaml_load(path.read_text(encoding="utf-8"))
     data["stacks"] = {name: _with_base(entry, data["stacks"]) for name, entry in data["stacks"].items()}
     return data
 

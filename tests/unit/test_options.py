@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible.parsing.splitter import parse_kv
 from ansible.parsing.utils.yaml import from_yaml
+from ansible_collections.neuronops.vllm.plugins.lookup import options as options_lookup
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import options
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.options import OptionError, convert, converted, unknown
 
@@ -113,6 +114,47 @@ def test_ansible_hands_every_way_of_giving_an_option_on_as_the_same(tmp_path: Pa
     assert found["yaml"] == given
     assert found["survey"] == given and found["pairs"] == given and found["ini"] == given
     assert found["ini"]["vllm_server_port"] == 4711 and found["pairs"]["neuron_driver_hold"] is False
+
+
+class Counting:
+    """A templar that says how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def template(self, value: Any) -> Any:
+        self.asked += 1
+        return value
+
+
+def test_options_are_templated_again_only_when_a_variable_has_changed() -> None:
+    templar = Counting()
+    lookup = options_lookup.LookupModule(loader=None, templar=templar)
+    variables = {"vllm_server_model": "first model", "of_another": ["x"]}
+    assert lookup.run(["vllm_server", "model"], variables) == ["first model"]
+    assert lookup.run(["vllm_server", "model"], dict(variables)) == ["first model"] and templar.asked == 1
+    variables["of_another"] = ["x"]  # equal, but what it was made from may not be
+    assert lookup.run(["vllm_server", "model"], variables) == ["first model"] and templar.asked == 2
+    variables["vllm_server_model"] = "second model"
+    assert lookup.run(["vllm_server", "model"], variables) == ["second model"]
+    del variables["vllm_server_model"]
+    (asked_alone,) = lookup.run(["vllm_server", "port"], variables)
+    assert asked_alone == options.specification("vllm_server")["vllm_server_port"]["default"]
+
+
+def test_options_follow_the_item_of_a_loop(tmp_path: Path) -> None:
+    port = "{{ lookup('neuronops.vllm.options', 'vllm_server', 'port') }}"
+    task = {
+        "ansible.builtin.debug": {"msg": f"it is {port} {port}."},
+        "loop": [4711, 4712, 4711],
+        "vars": {"vllm_server_port": "{{ item }}"},
+    }
+    (tmp_path / "play.yml").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}]))
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), "play.yml", "-i", "localhost,"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(options.COLLECTION / "ansible.cfg")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    said = [line.split("it is ")[1] for line in done.stdout.splitlines() if "it is " in line]
+    assert said == ["4711 4711.", "4712 4712.", "4711 4711."], done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("text", ["false", "False", "no", "off", "0", " FALSE "])
