@@ -85,7 +85,7 @@ def core(version: str, python: str) -> Part:
 
 
 def core_installed(version: str, python: str) -> Part:
-    """All but the unit tests."""
+    """What a user has: the artifact, installed into an empty folder."""
     return Part(
         f"core-{version}-installed", f"tests/core.sh {version} {python} installed", needs_sandbox=True, minutes=15
     )
@@ -110,9 +110,8 @@ def molecule(*scenarios: str) -> Part:
 
 # Long ones first, so that the two workers end at about the same time.
 SLOW = [
-    Part("vm", "pytest tests/vm --exitfirst --durations=0 -m 'not newer_kernel'", needs_sandbox=True, minutes=45),
     molecule("default", "vllm_server"),  # site.yml from a bare host a second time would tell nothing more
-    *(molecule(name) for name in ("vllm", "neuron_venv", "transformers_neuronx", "neuron_driver", "hardened")),
+    *(molecule(name) for name in ("vllm", "neuron_venv", "transformers_neuronx", "neuron_driver")),
     Part("demo", f"{DEMO} python -m sandbox.demo", minutes=45),
     Part("launch", "pytest tests/fleet", minutes=30),
     Part("server", "pytest tests/server", needs_sandbox=True, minutes=40),
@@ -128,11 +127,12 @@ LONG = [
     Part("kill-all", "NEURONOPS_KILL=all pytest tests/kill", minutes=600),
     Part("served", "pytest tests/served --all", minutes=60),
     Part("fuzz-long", f"{FUZZ_TOOLS} && NEURONOPS_FUZZ=20000 pytest tests/fuzz", minutes=45),
-    core_unit("2.21", "3.13"),
+    molecule("hardened"),
+    core("2.21", "3.13"),
     core("2.20", "3.12"),
     core("2.18", "3.11"),
     core("2.17", "3.10"),
-    Part("vm-newer-kernel", "pytest tests/vm --exitfirst --durations=0", needs_sandbox=True, minutes=45),
+    Part("vm", "pytest tests/vm --exitfirst --durations=0", needs_sandbox=True, minutes=45),
 ]
 # A role's scenario alone, from a bare host; what tests/hostile starts from a shell that is in the way.
 SHORT = "tests/unit/test_wheel_store.py tests/unit/test_stacks.py tests/fleet/test_launch.py"
@@ -250,8 +250,8 @@ def main() -> int:
     parser.add_argument("--part", action="append", choices=KNOWN, help="only this part")
     arguments = parser.parse_args()
     parts = FAST if arguments.fast else SLOW + FAST
-    if arguments.all:  # of which two have all that their samples have
-        parts = [part for part in parts if part.name not in ("vm", "kill")] + LONG
+    if arguments.all:  # of which two have all that others have a part of
+        parts = [part for part in parts if part.name not in ("kill", "core-2.21-installed")] + LONG
     if arguments.part:
         parts = [KNOWN[name] for name in arguments.part]
 

@@ -215,7 +215,6 @@ def test_the_new_module_is_loaded_without_a_reboot_when_nothing_uses_the_old(hos
     assert host.machine.boots == boots
 
 
-@pytest.mark.newer_kernel
 def test_a_newer_kernel_is_prepared_and_the_reboot_reported(host: Host) -> None:
     newer, before = host.disk.newer_kernel, host.boot_id()
     host.machine.run(f"DEBIAN_FRONTEND=noninteractive apt-get -q -y install linux-image-{newer}", seconds=1200)
@@ -228,7 +227,6 @@ def test_a_newer_kernel_is_prepared_and_the_reboot_reported(host: Host) -> None:
     assert host.boot_id() == before
 
 
-@pytest.mark.newer_kernel
 def test_the_reboot_is_made_when_asked_for_and_the_module_is_there_again(host: Host) -> None:
     boots = host.machine.boots
     host.role(neuron_driver_stack=newer_stack(), neuron_driver_reboot="when_needed")
