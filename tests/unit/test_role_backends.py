@@ -34,7 +34,7 @@ def preflight(folder: Path, role: str, stack: str) -> str:
     return " ".join(done.stdout.replace("\\n", " ").split()) if done.returncode else ""
 
 
-@pytest.mark.parametrize("role", ["transformers_neuronx", "vllm", "vllm_server"])
+@pytest.mark.parametrize("role", ["vllm", "vllm_server"])
 def test_a_stack_of_another_backend_is_refused_before_the_host_is_touched(role: str, tmp_path: Path) -> None:
     said = preflight(tmp_path, role, OTHERS[0])
     backend = stacks.resolve(OTHERS[0])["backend"]

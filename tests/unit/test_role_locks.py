@@ -55,7 +55,7 @@ PLAY = """
         told:
           layers:
             - "{{ __neuron_venv_layer | default({}) }}"
-            - "{{ __transformers_neuronx_layer | default({}) }}"
+            - "{{ __neuron_packages_layer | default({}) }}"
             - "{{ __vllm_layer | default({}) }}"
           directory: "{{ __vllm_wheel.directory | default('') }}"
 """
