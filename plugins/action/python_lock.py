@@ -41,7 +41,7 @@ SPECIFICATION: dict[str, Any] = {
     "refresh": {"type": "bool", "default": False},
     **ARGUMENTS,
 }
-OPTIONS = "neuron_venv_{0}, transformers_neuronx_{0} or vllm_{0}"
+OPTIONS = "neuron_venv_{0}, transformers_neuronx_{0}, nxd_inference_{0} or vllm_{0}"
 # What of a task's environment, which is meant for the hosts, is true on the controller too.
 NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX")
 

@@ -27,7 +27,7 @@ options:
       layer:
         description: The layer.
         type: str
-        choices: [neuron_venv, transformers_neuronx, vllm]
+        choices: [neuron_venv, transformers_neuronx, nxd_inference, vllm]
         required: true
       inputs:
         description: The hash of all that decides on what the layer is; empty where it is not known.

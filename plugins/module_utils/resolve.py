@@ -171,8 +171,8 @@ def advice(error, requirements):
     names = names or sorted(set(re.findall(r"required for `([A-Za-z0-9._-]+)`", text)))
     return (
         "%s published as sources only, and nothing of a package is run on the controller. Set "
-        "neuron_venv_lock_resolver (transformers_neuronx_lock_resolver, vllm_lock_resolver) to the name of a "
-        "host, which then resolves for all, or leave the package out. %s"
+        "neuron_venv_lock_resolver (transformers_neuronx_lock_resolver, nxd_inference_lock_resolver, "
+        "vllm_lock_resolver) to the name of a host, which then resolves for all, or leave the package out. %s"
         % (", ".join(names) + " is" if names else "A package is", text)
     )
 

@@ -112,9 +112,9 @@ EXAMPLES = r"""
     layer:
       name: vllm
       inputs: "{{ [lock, imports] | to_json | hash('sha256') }}"
-      stack: vllm-0.9.2
+      stack: vllm-0.13.0
       packages: "{{ installed.packages }}"
-      proof: [vllm.worker.neuron_worker was imported]
+      proof: [vllm_neuron.platform was imported]
 
 - name: Record that the release is complete
   neuronops.vllm.release_record:
@@ -122,7 +122,7 @@ EXAMPLES = r"""
     release:
       id: one
       stack: "{{ lookup('neuronops.vllm.stack') }}"
-    layers: [neuron_venv, transformers_neuronx, vllm]
+    layers: [neuron_venv, nxd_inference, vllm]
 """
 
 RETURN = r"""

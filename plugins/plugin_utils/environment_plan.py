@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-LAYERS = ("neuron_venv", "transformers_neuronx", "vllm")
+LAYERS = ("neuron_venv", "transformers_neuronx", "nxd_inference", "vllm")
 # How many sentences about packages are given: where all of them are gone, nobody reads each name.
 MOST_SENTENCES = 10
 

@@ -17,8 +17,6 @@ from typing import Any
 
 from . import stacks
 
-# In the order in which they are installed.
-LAYERS = ("neuron_venv", "transformers_neuronx", "vllm")
 MOST_COPIES = 99
 GIB = 1 << 30
 
@@ -27,25 +25,31 @@ class PlanError(ValueError):
     """What is given cannot be compared; the message says why."""
 
 
+def layers_of(stack: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the layers of a release of a stack, in the order in which they are installed."""
+    return ("neuron_venv", str(stack["packages_role"]), "vllm")
+
+
 def release_id(stack: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> str:
     """Return the name of a release, which is another when anything in it is.
 
     stack: the resolved entry; layers: of each {name, inputs, lock_sha256}. Raises PlanError where a layer is not known.
     """
     known = {str(layer.get("name")): layer for layer in layers if layer.get("inputs")}
-    missing = [name for name in LAYERS if name not in known]
+    wanted = layers_of(stack)
+    missing = [name for name in wanted if name not in known]
     if missing:
         raise PlanError(f"it is not known what the layers {', '.join(missing)} are made of")
     content = [
         stacks.content(stack),
-        [[name, known[name]["inputs"], known[name].get("lock_sha256") or ""] for name in LAYERS],
+        [[name, known[name]["inputs"], known[name].get("lock_sha256") or ""] for name in wanted],
     ]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{stack['name']}-{digest[:10]}"
 
 
-def faults(environment: Mapping[str, Any], exact: bool = False) -> list[str]:
-    """Say what keeps an environment from being a whole release, as sentences."""
+def faults(environment: Mapping[str, Any], layers: Sequence[str], exact: bool = False) -> list[str]:
+    """Say what keeps an environment from being a whole release of these layers, as sentences."""
     if not environment["exists"]:
         return ["it is not there"]
     if not environment["python"]["works"]:
@@ -54,7 +58,7 @@ def faults(environment: Mapping[str, Any], exact: bool = False) -> list[str]:
     if not environment.get("release"):
         found.append("it was never completed")
     packages, manifests = environment["packages"], environment["manifests"]
-    for layer in LAYERS:
+    for layer in layers:
         if layer not in manifests:
             found.append(f"it has no record of {layer}")
         for name, version in sorted(manifests.get(layer, {}).get("packages", {}).items()):
@@ -101,8 +105,8 @@ def plan(
     """Return {path, whole, beside, reasons, started, refusals} of the release that a host is to have.
 
     environments: what neuron_info observed of the link and of every folder that begins as the wanted one does.
-    services: what it observed of the server. wanted: {directory, id, link, exact}; where it is to be told whether there
-    is room, also what room() wants. free: bytes that are free for the directory.
+    services: what it observed of the server. wanted: {stack, directory, id, link, exact}; where it is to be told if
+    there is room, also what room() wants. free: bytes that are free for the directory.
     """
     first = f"{wanted['directory']}/{wanted['id']}"
     # In use is what the link leads to and what a server runs from, whatever the link says by now.
@@ -116,7 +120,8 @@ def plan(
         number = _number(entry["path"], first)
         if number is not None and entry["exists"]:
             copies[number] = entry
-    wrong = {number: faults(copies[number], bool(wanted.get("exact"))) for number in sorted(copies)}
+    layers = layers_of(wanted["stack"])
+    wrong = {number: faults(copies[number], layers, bool(wanted.get("exact"))) for number in sorted(copies)}
     used = [number for number in wrong if copies[number]["real_path"] in in_use]
     reasons: list[str] = []
     whole = [number for number in wrong if not wrong[number]]

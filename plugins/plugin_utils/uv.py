@@ -38,7 +38,7 @@ def on_controller(wanted: str, tools_path: str, sources: dict[str, Any]) -> str:
         raise PackagesError(
             f"uv {version}, which resolves, is not on the controller and cannot be installed into {own}: {error}. "
             "Install it beside Ansible, or set neuron_venv_lock_resolver (transformers_neuronx_lock_resolver, "
-            "vllm_lock_resolver) to the name of a host, which then resolves for all."
+            "nxd_inference_lock_resolver, vllm_lock_resolver) to the name of a host, which then resolves for all."
         ) from error
 
 

@@ -131,7 +131,7 @@ def test_where_all_is_gone_not_every_package_is_named() -> None:
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ({"layer": "vllm_server"}, "should be one of neuron_venv, transformers_neuronx, vllm"),
+        ({"layer": "vllm_server"}, "should be one of neuron_venv, transformers_neuronx, nxd_inference, vllm"),
         ({"inputs": None}, "inputs is None"),
         ({"exact": "false"}, "exact is 'false', and should be true or false"),
         ({"exakt": True}, "exakt is missing or unknown"),

@@ -54,6 +54,7 @@ def test_every_option_of_every_role_and_playbook_is_tried() -> None:
         "neuron_driver",
         "neuron_venv",
         "transformers_neuronx",
+        "nxd_inference",
         "vllm",
         "vllm_server",
         "launch",

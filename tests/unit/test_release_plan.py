@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from ansible_collections.neuronops.vllm.plugins.filter.release_plan import release_plan
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import stacks
-from ansible_collections.neuronops.vllm.plugins.plugin_utils.release_plan import LAYERS, PlanError, plan, release_id
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.release_plan import PlanError, layers_of, plan, release_id
 
 STACK = stacks.resolve("vllm-0.9.2")
+PLUGIN = stacks.resolve("vllm-0.13.0")
+LAYERS = layers_of(STACK)
 MADE_OF = [{"name": name, "inputs": digit * 64, "lock_sha256": digit * 64} for name, digit in zip(LAYERS, "123")]
 LINK, DIRECTORY = "/opt/aws_neuron_venv_pytorch", "/opt/neuronops/releases"
 NAME = release_id(STACK, MADE_OF)
 FIRST = f"{DIRECTORY}/{NAME}"
-WANTED = {"id": NAME, "directory": DIRECTORY, "link": LINK, "exact": False}
+WANTED = {"stack": STACK, "id": NAME, "directory": DIRECTORY, "link": LINK, "exact": False}
 OFF: dict[str, Any] = {"name": "vllm.service", "executable_real_path": None}
 
 
@@ -60,6 +62,21 @@ def test_a_release_whose_locks_are_not_known_has_no_name() -> None:
         release_id(STACK, MADE_OF[:2])
     with pytest.raises(PlanError, match="transformers_neuronx"):
         release_id(STACK, [MADE_OF[0], {**MADE_OF[1], "inputs": ""}, MADE_OF[2]])
+
+
+def test_the_layer_of_the_neuron_packages_is_the_one_of_the_stack() -> None:
+    assert LAYERS == ("neuron_venv", "transformers_neuronx", "vllm")
+    assert layers_of(PLUGIN) == ("neuron_venv", "nxd_inference", "vllm")
+    with pytest.raises(PlanError, match="layers nxd_inference are made of"):
+        release_id(PLUGIN, MADE_OF)
+    made_of = [{**layer, "name": name} for layer, name in zip(MADE_OF, layers_of(PLUGIN))]
+    assert release_id(PLUGIN, made_of).startswith("vllm-0.13.0-")
+    wanted = {**WANTED, "stack": PLUGIN}
+    assert "it has no record of nxd_inference" in plan([environment()], [OFF], wanted)["reasons"][0]
+    whole = environment()
+    whole["manifests"]["nxd_inference"] = whole["manifests"].pop("transformers_neuronx")
+    assert plan([whole], [OFF], wanted)["whole"]
+    assert "it has no record of transformers_neuronx" in plan([whole], [OFF], WANTED)["reasons"][0]
 
 
 def test_a_bare_host_gets_the_release_under_its_own_name() -> None:

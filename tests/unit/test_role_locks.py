@@ -35,6 +35,8 @@ PUBLIC = {
     "fastapi": "0.115.0",
 }
 NEURON = {name: version for name, version in STACK["python_packages"].items() if name not in PUBLIC}
+# What the index has besides, for a stack whose packages another role installs.
+PLUGIN = stacks.resolve("vllm-0.13.0")["python_packages"]
 PLAY = """
 - hosts: localhost
   gather_facts: false
@@ -73,6 +75,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for place, packages in (("public", PUBLIC), ("neuron", NEURON)):
         for name, version in packages.items():
             make_wheel(root / place / name, name, version)
+    for name, version in PLUGIN.items():
+        make_wheel(root / ("public" if name in PUBLIC else "neuron") / name, name, version)
     handler = functools.partial(Quiet, directory=str(root))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -99,6 +103,7 @@ def lock(tmp_path: Path, index: str) -> Callable[..., dict[str, Any]]:
         "neuron_venv_neuron_index_url": f"{index}/neuron/",
         "neuron_venv_environment": {"UV_CACHE_DIR": str(tmp_path / "uv")},
         "transformers_neuronx_venv": str(tmp_path / "venv"),
+        "nxd_inference_venv": str(tmp_path / "venv"),
         "vllm_venv": str(tmp_path / "venv"),
         "vllm_lock_path": str(tmp_path / "locks"),
         "vllm_wheel_path": str(tmp_path / "wheels"),
@@ -189,3 +194,14 @@ def test_locks_are_the_same_before_and_after_there_is_an_environment(
     alone = lock(roles=("transformers_neuronx",))
     assert alone["layers"][1] == neuron
     assert sorted(path.name for path in (tmp_path / "locks").iterdir()) == locks
+
+
+def test_the_packages_of_a_plugins_stack_are_locked_by_their_own_role(
+    lock: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    found = lock("-e", "neuron_stack=vllm-0.13.0", roles=("nxd_inference",))
+    layer = found["layers"][1]
+    assert (layer["name"], layer["path"]) == ("nxd_inference", str(tmp_path / "venv"))
+    assert layer["packages"] == PLUGIN
+    (file,) = (tmp_path / "locks").iterdir()
+    assert file.name.startswith("nxd_inference-vllm-0.13.0-")

@@ -24,12 +24,15 @@ LAYERS = {
     "transformers_neuronx": {"torch-neuronx": "2.5", "numpy": "1.26.4"},
     "vllm": {"vllm": "0.9.2+neuron218", "fastapi": "0.115.0", "idna": "3.10"},
 }
+# The roles for the Neuron packages, of which an environment has the layer of one.
+PACKAGES_ROLES = ["transformers_neuronx", "nxd_inference"]
 OPTIONS = {
     "ansible_python_interpreter": sys.executable,
     "neuron_venv_environment": {"PIP_CACHE_DIR": "/nonexistent"},
     "neuron_venv_kernel_name": "no-such-kernel",
     "vllm_installer": "pip",
     "transformers_neuronx_installer": "pip",
+    "nxd_inference_installer": "pip",
 }
 PLAY = """
 - hosts: localhost
@@ -121,12 +124,15 @@ def test_vllm_is_removed_once_with_what_nothing_else_put_there(
     assert not remove("vllm", tmp_path / "none")
 
 
-def test_the_neuron_packages_are_removed_once(made: Path, remove: Callable[..., bool]) -> None:
+@pytest.mark.parametrize("role", PACKAGES_ROLES)
+def test_the_neuron_packages_are_removed_once(role: str, made: Path, remove: Callable[..., bool]) -> None:
+    for file in (made / "neuronops").glob("transformers_neuronx.*"):
+        file.rename(file.with_name(role + file.suffix))
     before = left(made)
-    assert remove("transformers_neuronx", made)
+    assert remove(role, made)
     assert installed(made) == {"demo", "idna", "vllm", "fastapi"}
-    assert left(made) == before - {"transformers_neuronx.json", "transformers_neuronx.lock", "release.json"}
-    assert not remove("transformers_neuronx", made)
+    assert left(made) == before - {f"{role}.json", f"{role}.lock", "release.json"}
+    assert not remove(role, made)
 
 
 def test_the_environment_is_removed_once(made: Path, remove: Callable[..., bool]) -> None:
@@ -137,11 +143,10 @@ def test_the_environment_is_removed_once(made: Path, remove: Callable[..., bool]
     assert not remove("neuron_venv", made)
 
 
-@pytest.mark.parametrize("role", ["neuron_driver", "neuron_venv", "transformers_neuronx", "vllm"])
+@pytest.mark.parametrize("role", ["neuron_driver", "neuron_venv", *PACKAGES_ROLES, "vllm"])
 def test_every_role_has_the_same_way_off(role: str) -> None:
     folder = CHECKOUT / "roles" / role
-    shared = "neuron_packages" if role == "transformers_neuronx" else role
-    main = (CHECKOUT / "roles" / shared / "tasks" / "main.yml").read_text()
+    main = (CHECKOUT / "roles" / ("neuron_packages" if role in PACKAGES_ROLES else role) / "tasks/main.yml").read_text()
     assert "include_tasks: remove.yml" in main
     assert f"{role}_state: absent" in (folder / "tasks" / "remove.yml").read_text()
     assert "absent]" in (folder / "meta" / "argument_specs.yml").read_text()

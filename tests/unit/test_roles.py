@@ -13,7 +13,7 @@ from docs.role_options import renewed
 from tests.unit.role_variables import read, value
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# The role `options` has no options: the others depend on it, and it checks theirs.
+# The roles `options` and `neuron_packages` have none of their own: they check, or act on, those of the others.
 ROLES = sorted(path.parent.parent for path in CHECKOUT.glob("roles/*/meta/argument_specs.yml"))
 
 
@@ -24,11 +24,12 @@ def options_and_defaults(role: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return specs["main"]["options"], defaults
 
 
-def test_there_are_the_five_roles() -> None:
+def test_there_are_the_six_roles() -> None:
     assert {role.name for role in ROLES} == {
         "neuron_driver",
         "neuron_venv",
         "transformers_neuronx",
+        "nxd_inference",
         "vllm",
         "vllm_server",
     }
@@ -78,6 +79,7 @@ def test_every_role_has_a_scenario(role: Path) -> None:
     [
         ("neuron_venv", "neuron_venv_lock_path"),
         ("transformers_neuronx", "transformers_neuronx_lock_path"),
+        ("nxd_inference", "nxd_inference_lock_path"),
         ("vllm", "vllm_lock_path"),
         ("vllm", "vllm_wheel_path"),
     ],
