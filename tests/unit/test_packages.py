@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.neuronops.vllm.plugins.module_utils import forms, packages
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import stacks
 
 NEURON = "https://neuron.example.com"
 LOCK = """\
@@ -237,8 +238,25 @@ def test_a_lock_has_what_was_asked_for(
         packages.check_lock(lock, requirements, constraints, excluded)
 
 
+def test_every_package_of_every_stack_is_known_as_aws_or_the_publics() -> None:
+    public = {"torch", "torchvision"}
+    entries = stacks.load()["stacks"].values()
+    names = {name for entry in entries for name in entry["python_packages"]}
+    assert {name for name in names if not packages.is_neuron(name)} == public
+    plugins = {entry["plugin"]["name"] for entry in entries if "plugin" in entry}
+    assert {name: packages.is_neuron(name) for name in plugins} == {"vllm-neuron": True, "optimum-neuron": False}
+
+
 def test_what_only_aws_provides_is_known_by_its_name() -> None:
-    for name in ("torch_neuronx", "Neuronx-CC", "nki", "transformers-neuronx>=0.13", "libneuronxla ; extra == 'x'"):
+    for name in (
+        "torch_neuronx",
+        "Neuronx-CC",
+        "nki",
+        "libtorch_neuronx_lite",
+        "neuronx-distributed",
+        "transformers-neuronx>=0.13",
+        "libneuronxla ; extra == 'x'",
+    ):
         assert packages.is_neuron(name), name
     for name in ("optimum-neuron", "neuron", "islpy", "torch", ""):
         assert not packages.is_neuron(name), name
