@@ -33,6 +33,10 @@ MOST = 50  # activations
 LONGEST_REASON = 1000  # characters
 # The first line that this collection writes into a unit; one without it is somebody else's.
 MARK = "# Written by role neuronops.vllm.vllm_server."
+# Where the server of an activation has what was compiled for it, by a hash of what decides on it.
+ARTIFACTS = "/var/lib/%s/artifacts"
+_ARTIFACTS = re.compile(r'NEURON_COMPILED_ARTIFACTS="%s/([0-9a-f]{16})"\Z' % ARTIFACTS.replace("%s", "[^/]+"))
+_ARTIFACTS_NAME = re.compile(r"[0-9a-f]{16}\Z")
 SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 # How a copy of an environment file says that a value is not kept.
 _NOT_KEPT = "#not kept: "
@@ -409,6 +413,9 @@ class Activations:
             )
         self._check_process(proof["pid"], self._properties())
         self._prove(entry, proof)
+        # After going back what failed may be tried again, with what was compiled for it.
+        if entry["back_from"] is None and not self.check:
+            self._prune_artifacts(entry)
         return entry
 
     def taken_back(self, number, reason):
@@ -828,6 +835,44 @@ class Activations:
                     os.unlink(below(self.root, path + ".before"))
         entry.update(state="proven", ended_at=None, reason=None, proof=dict(proof, at=_now()))
         self._save()
+
+    def _artifacts(self, entry):
+        """Return the name of the folder with what was compiled for an activation, or None."""
+        text = _text(os.path.join(self._copies(entry), "environment")) or ""
+        match = _ARTIFACTS.match(variables(text).get("NEURON_COMPILED_ARTIFACTS", ""))
+        return match and match.group(1)
+
+    def _needed_artifacts(self, newest):
+        """Return the folders of what was compiled for the newest activation, for the configuration before it, and for
+        the last of each release that can be gone back to."""
+        needed, releases = {self._artifacts(newest)}, {newest["release"]}
+        for entry in reversed([entry for entry in self._mine() if entry is not newest and is_proven(entry)]):
+            first = len(needed) == 1
+            there = os.path.isdir(below(self.root, entry["release"]))
+            if first or (there and entry["release"] not in releases):
+                needed.add(self._artifacts(entry))
+            releases.add(entry["release"])
+        return needed
+
+    def _prune_artifacts(self, newest):
+        """Remove what was compiled for configurations that nothing goes back to; what cannot be removed is told of."""
+        folder, needed, removed = ARTIFACTS % self.service, self._needed_artifacts(newest), []
+        try:
+            # The service may write here, and must not lead a removal to another place.
+            handle = os.open(below(self.root, folder), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # there is none
+            return
+        try:
+            for name in sorted(os.listdir(handle)):
+                if _ARTIFACTS_NAME.match(name) and name not in needed:
+                    shutil.rmtree("/proc/self/fd/%d/%s" % (handle, name))
+                    removed.append(name)
+        except OSError as error:
+            self.did.append("what was compiled before could not be removed from %s: %s" % (folder, _clean(str(error))))
+        finally:
+            os.close(handle)
+        if removed:
+            self.did.append("what nothing goes back to is removed from %s: %s" % (folder, ", ".join(removed)))
 
     def _end(self, entry, state, reason):
         self.changed = True

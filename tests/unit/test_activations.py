@@ -573,6 +573,68 @@ def test_a_release_whose_record_is_damaged_is_not_gone_back_to(host: Host, conte
     assert host.states == ["proven", "proven"] and host.target == TWO
 
 
+ARTIFACTS = "var/lib/vllm/artifacts"
+COMPILED = {letter: letter * 16 for letter in "abcdef"}
+
+
+def serve_compiled(host: Host, release: str, letter: str, proven: bool = True) -> Any:
+    """Begin an activation whose server keeps what it compiled, as NxD Inference does."""
+    files = texts(letter * 64, "key")
+    files["environment"] = f'{files["environment"]}NEURON_COMPILED_ARTIFACTS="/{ARTIFACTS}/{COMPILED[letter]}"\n'
+    entry = host.do("begun", LINK, release, letter * 64, "stack", files)
+    (host.root / ARTIFACTS / COMPILED[letter]).mkdir(parents=True, exist_ok=True)
+    (host.root / ARTIFACTS / COMPILED[letter] / "model.pt").write_text("x")
+    return host.prove(entry) if proven else entry
+
+
+def compiled(host: Host) -> str:
+    """Return of which activations there is what was compiled."""
+    return "".join(sorted(path.name[0] for path in (host.root / ARTIFACTS).iterdir() if (path / "model.pt").exists()))
+
+
+def test_what_was_compiled_is_kept_for_the_releases_and_the_configuration_to_go_back_to(host: Host) -> None:
+    serve_compiled(host, ONE, "a")
+    serve_compiled(host, TWO, "b")
+    serve_compiled(host, TWO, "c")
+    assert compiled(host) == "abc"  # the last of ONE, the configuration before, what serves
+    serve_compiled(host, TWO, "d", proven=False)
+    assert compiled(host) == "abcd"  # nothing is known of it yet
+    host.prove(host.last.pending())
+    assert compiled(host) == "acd"
+    assert "what nothing goes back to is removed from /var/lib/vllm/artifacts: bbbb" in " ".join(host.last.did)
+    shutil.rmtree(host.root / ONE.lstrip("/"))
+    serve_compiled(host, TWO, "e")
+    assert compiled(host) == "de"
+
+
+def test_going_back_finds_what_was_compiled_and_leaves_what_it_goes_back_from(host: Host) -> None:
+    serve_compiled(host, ONE, "a")
+    serve_compiled(host, TWO, "b")
+    serve_compiled(host, TWO, "c")
+    host.prove(host.do("previous"))
+    assert f'NEURON_COMPILED_ARTIFACTS="/{ARTIFACTS}/{COMPILED["a"]}"' in host.read(FILE) and compiled(host) == "abc"
+    # What failed may be tried again.
+    failed = serve_compiled(host, TWO, "d", proven=False)
+    host.prove(host.do("taken_back", failed["number"], "it took too long"))
+    assert COMPILED["a"] in host.read(FILE) and compiled(host) == "abcd"
+
+
+def test_a_removal_is_led_nowhere_and_takes_nothing_else(host: Host, tmp_path: Path) -> None:
+    serve_compiled(host, ONE, "a")
+    (host.root / ARTIFACTS / "notes").mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    (host.root / ARTIFACTS).rename(elsewhere)
+    (elsewhere / COMPILED["f"]).mkdir()
+    (host.root / ARTIFACTS).symlink_to(elsewhere)
+    serve_compiled(host, TWO, "b")
+    assert (elsewhere / COMPILED["f"]).is_dir()
+    (host.root / ARTIFACTS).unlink()
+    elsewhere.rename(host.root / ARTIFACTS)
+    host.do("stopped")
+    serve_compiled(host, TWO, "b")
+    assert not (host.root / ARTIFACTS / COMPILED["f"]).exists() and (host.root / ARTIFACTS / "notes").is_dir()
+
+
 @pytest.mark.parametrize(
     ("release", "words"), [(LINK, "both the release and the link"), ("/opt/none", "no bin/python")]
 )
