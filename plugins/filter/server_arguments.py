@@ -10,7 +10,7 @@ name: server_arguments
 author: neuronops.vllm contributors (@neuronops)
 version_added: 0.1.0
 short_description: Arguments of vLLM's API server that are options of role vllm_server
-positional: block_size_is_context
+positional: block_size_is_context, backend
 description:
   - Names each argument that an option of role C(vllm_server) says, also in a shortened form such as C(--por=1), and
     what to do instead.
@@ -24,6 +24,10 @@ options:
     description: Whether this vLLM must be given the whole context as its block size.
     type: bool
     default: false
+  backend:
+    description: The backend of the stack, on which it depends what else the role sets itself.
+    type: str
+    default: in_tree
 """
 
 EXAMPLES = r"""

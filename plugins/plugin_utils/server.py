@@ -1,11 +1,16 @@
 # Copyright (c) 2026 neuronops.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tell which arguments of vLLM's API server say what an option of role vllm_server says."""
+"""Tell what the options of role vllm_server have vLLM's API server started with, and which settings are refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.stacks import merged
 
 OPTIONS: Mapping[str, str] = {
     "--api-key": "set vllm_server_api_key, which stays off the command line",
@@ -24,11 +29,57 @@ OPTIONS: Mapping[str, str] = {
 }
 # vLLM 0.4.2 and before must be given this as the role gives it.
 BLOCK_SIZE = {"--block-size": "this vLLM needs the whole context as block size; set vllm_server_max_model_len"}
+# What the plugin vllm-neuron is given by the role, or cannot do.
+PREFIX_CACHING = (
+    "the role does not set up prefix caching, on which the compiler of SDK 2.28 crashes on trn1 "
+    "(aws-neuron-sdk issue 1304) and which gave wrong text with older plugins"
+)
+NXD_INFERENCE = {
+    "--additional-config": "set vllm_server_additional_config",
+    "--block-size": "without prefix caching it is the whole context; set vllm_server_max_model_len",
+    "--device": "this vLLM has no such argument; the plugin finds the devices",
+    "--enable-chunked-prefill": "NxD Inference has no chunked prefill",
+    "--enable-prefix-caching": PREFIX_CACHING,
+    "--num-gpu-blocks-override": "without prefix caching it is the number of sequences; set vllm_server_max_num_seqs",
+    "--override-neuron-config": "set override_neuron_config in vllm_server_additional_config",
+}
+# The same of override_neuron_config, and of the variables.
+OVERRIDES = {
+    "batch_size": "set vllm_server_max_num_seqs",
+    "seq_len": "set vllm_server_max_model_len",
+    "tp_degree": "set vllm_server_tensor_parallel_size",
+    "is_block_kv_layout": PREFIX_CACHING,
+    "is_prefix_caching": PREFIX_CACHING,
+    "pa_block_size": PREFIX_CACHING,
+    "pa_num_blocks": PREFIX_CACHING,
+    "is_chunked_prefill": "NxD Inference has no chunked prefill",
+    "chunked_prefill_config": "NxD Inference has no chunked prefill",
+}
+VARIABLES = {
+    "DISABLE_NEURON_CUSTOM_SCHEDULER": "vLLM's own scheduler prefills in chunks, which NxD Inference cannot do; leave "
+    "it out",
+    "NEURON_COMPILED_ARTIFACTS": "the role gives each configuration a folder of its own, as the plugin takes what is "
+    "there for what was asked, and the server dies under load where it is not; leave it out",
+    "NEURON_ON_DEVICE_SAMPLING_DISABLED": "the server ends with it at its start (vllm-neuron issue 29); leave it out, "
+    "vLLM samples on the host already",
+    "NEURON_RT_VISIBLE_CORES": "set vllm_server_visible_cores",
+}
+ON_DEVICE = (
+    "with sampling on the device, requests that are served together get each other's sampling parameters; leave it "
+    "out. Where all requests have the same ones, set it in neuron_stack_overrides.server.additional_config"
+)
+# What of a user's variables can change what is compiled, and what of these cannot.
+_COMPILES = re.compile(r"(?:NEURON|XLA)_(?!RT_|COMPILE_CACHE_URL\Z)")
+_CORES = re.compile(r"(?:([0-9]{1,4})-([0-9]{1,4})|[0-9]{1,4}(?:,[0-9]{1,4})*)\Z", re.ASCII)
 
 
-def refusals(arguments: Sequence[str], block_size_is_context: bool = False) -> list[str]:
+def refusals(arguments: Sequence[str], block_size_is_context: bool = False, backend: str = "in_tree") -> list[str]:
     """Say of each argument that an option of the role says, which one; argparse takes any beginning of a name."""
-    options = {**OPTIONS, **(BLOCK_SIZE if block_size_is_context else {})}
+    options = {
+        **OPTIONS,
+        **(BLOCK_SIZE if block_size_is_context else {}),
+        **(NXD_INFERENCE if backend == "nxd_inference" else {}),
+    }
     found = []
     for argument in arguments:
         name = (argument.partition("=")[0].split() or [""])[0]
@@ -38,8 +89,109 @@ def refusals(arguments: Sequence[str], block_size_is_context: bool = False) -> l
             continue
         if len(plain) < 2 or not plain.startswith("-"):
             continue
+        plain = plain.partition(".")[0]  # --a.b=1 is a part of --a
         for option, instead in options.items():
             if option.startswith(plain) or (option.endswith("-") and plain.startswith(option)):
                 found.append(f"{name}: {instead}")
                 break
     return found
+
+
+def visible_cores(text: str) -> list[int]:
+    """Return the NeuronCores that "0-7" or "0,1,2" names, none for no text; raises ValueError for what is neither."""
+    if not text:
+        return []
+    match = _CORES.match(text)
+    if not match:
+        raise ValueError("should be one range, such as 0-7, or a list, such as 0,1,2, and not both")
+    found = list(range(int(match[1]), int(match[2]) + 1)) if match[1] else [int(core) for core in text.split(",")]
+    if not found or len(set(found)) < len(found):
+        raise ValueError("names a core twice, or a range whose end comes before its beginning")
+    return found
+
+
+def settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the options of role vllm_server, with the stack among them, say beyond themselves.
+
+    refusals       what cannot be meant or is known to end badly (sentences)
+    cores          the NeuronCores that the server may take; none where it may take all
+    arguments      further arguments of the server
+    compiled_from  what decides on what is compiled, beside the model's files and the number of cores
+    """
+    stack, refused, cores = options["stack"], [], []
+    backend, given = stack["backend"], _plain(options["additional_config"])
+    try:
+        cores = visible_cores(options["visible_cores"])
+    except ValueError as error:
+        refused.append(f"vllm_server_visible_cores is {options['visible_cores']!r}, and {error}")
+    size = options["tensor_parallel_size"]
+    if cores and size > len(cores):
+        refused.append(f"vllm_server_tensor_parallel_size is {size}, and vllm_server_visible_cores names {len(cores)}")
+    if options["visible_cores"] and "NEURON_RT_VISIBLE_CORES" in options["environment"]:
+        refused.append(
+            "vllm_server_environment has NEURON_RT_VISIBLE_CORES, for which vllm_server_visible_cores is set"
+        )
+    if backend != "nxd_inference":
+        if given:
+            refused.append(f"vllm_server_additional_config is set, and no server of the backend {backend} reads it")
+        return {"refusals": refused, "cores": cores, "arguments": [], "compiled_from": []}
+
+    context = options["max_model_len"] or stack["server"]["max_model_len"] or 0
+    if not context:
+        refused.append(
+            "vllm_server_max_model_len is not set, and the server does not start without: set it to the longest "
+            "context, in tokens, that your requests need"
+        )
+    refused += [
+        f"vllm_server_environment has {name}: {VARIABLES[name]}" for name in VARIABLES if name in options["environment"]
+    ]
+    refused += [f"vllm_server_additional_config has {sentence}" for sentence in _wrong_config(given)]
+    config = merged(_plain(stack["server"]["additional_config"]), given)
+    sequences = options["max_num_seqs"]
+    return {
+        "refusals": refused,
+        "cores": cores,
+        "arguments": [
+            *("--num-gpu-blocks-override", str(sequences)),
+            *("--additional-config", json.dumps(config, sort_keys=True, separators=(",", ":"))),
+        ],
+        "compiled_from": [
+            *(stack.get("id", ""), options["model"], context, sequences, config),
+            [*stack["server"]["arguments"], *options["arguments"]],
+            {name: value for name, value in sorted(options["environment"].items()) if _COMPILES.match(name)},
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a variable as JSON has it, without the types that Ansible gives it."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def _wrong_config(given: Mapping[str, Any]) -> Iterator[str]:
+    """Say what of an additional config the plugin would not read, or would read to nobody's good."""
+    overrides = given.get("override_neuron_config", {})
+    if not isinstance(overrides, Mapping):
+        yield "override_neuron_config, which should be a dictionary"
+        return
+    for place, name, value in _entries(given):
+        if "-" in name:
+            yield f"{place}, which the plugin does not read: write {name.replace('-', '_')}"
+        if name == "on_device_sampling_config" and value is not None:
+            yield f"{place}: {ON_DEVICE}"
+    for name, instead in OVERRIDES.items():
+        if overrides.get(name):
+            yield f"override_neuron_config.{name}: {instead}"
+
+
+def _entries(value: Any, before: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Return (place, name, value) of everything in a dictionary that has a name, at any depth."""
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            yield before + name, name, entry
+            yield from _entries(entry, f"{before}{name}.")
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _entries(entry, before)

@@ -397,3 +397,200 @@ def test_needrestart_is_told_of_this_service_alone() -> None:
         "('vllm.v2.service', 'vllmxv2.service', 'other.service', 'vllm.v2xservice'));"
     )
     assert subprocess.check_output(["perl", "-Mstrict", "-we", "our %nrconf;" + program], text=True) == "1,0,0,0"
+
+
+# What a vLLM of the in-tree backend is started with, by its hash: a change of it restarts the servers of every fleet.
+AS_EVER = {
+    "vllm-0.9.2": "9a964e326147caaa",
+    "vllm-0.8.5": "e26b1f9e9dae922f",
+    "vllm-0.6.4.post1": "05b2bdb232302e3b",
+    "vllm-0.4.2": "3e9e93a37e58adfc",
+}
+NXD = "vllm-0.13.0"
+
+
+@pytest.mark.parametrize("stack", AS_EVER)
+def test_an_in_tree_server_is_started_as_ever(stack: str) -> None:
+    options = {"model": "/srv/m", "max_model_len": 2048, "api_key": "k", "environment": {"HF_HOME": "/h"}}
+    given = {**known(**options, arguments=["--seed=1"]), "neuron_stack": stack}
+    text = "\n".join([value("_vllm_server_unit", given), *value("_vllm_server_environment_lines", given)])
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == AS_EVER[stack]
+
+
+def nxd(name: str, files: Any = None, **options: Any) -> Any:
+    """Return a variable of the role for a stack of NxD Inference."""
+    given = {**known(**{"model": "/srv/m", "max_model_len": 2048, **options}), "neuron_stack": NXD}
+    return value(name, {**given, **({"__vllm_server_model_files": {"files": files}} if files is not None else {})})
+
+
+def artifacts(files: Any = None, **options: Any) -> str:
+    (line,) = [
+        line
+        for line in nxd("_vllm_server_environment_lines", files, **options)
+        if line.startswith("NEURON_COMPILED_ARTIFACTS")
+    ]
+    found = re.fullmatch(r'NEURON_COMPILED_ARTIFACTS="/var/lib/vllm/artifacts/([0-9a-f]{16})"', line)
+    assert found, line
+    return found[1]
+
+
+def after(command: list[str], name: str) -> str:
+    assert command.count(name) == 1
+    return command[command.index(name) + 1]
+
+
+def test_a_server_of_nxd_inference_is_started_with_what_its_plugin_needs() -> None:
+    command = nxd("_vllm_server_command", max_num_seqs=5)
+    assert "--device" not in command and "--block-size" not in command
+    assert after(command, "--max-model-len") == "2048" and "--no-enable-prefix-caching" in command
+    assert after(command, "--num-gpu-blocks-override") == after(command, "--max-num-seqs") == "5"
+    config = after(command, "--additional-config")
+    assert config == '{"override_neuron_config":{"on_device_sampling_config":null}}'
+    more = {"override_neuron_config": {"enable_bucketing": False}, "max_prompt_length": 512}
+    config = after(nxd("_vllm_server_command", additional_config=more), "--additional-config")
+    expected = '{"enable_bucketing":false,"on_device_sampling_config":null}'
+    assert config == f'{{"max_prompt_length":512,"override_neuron_config":{expected}}}'
+
+
+def test_what_was_compiled_has_a_folder_of_the_service_for_each_configuration() -> None:
+    name = artifacts()
+    assert setting(nxd("_vllm_server_unit"), "StateDirectory") == [f"vllm vllm/artifacts vllm/artifacts/{name}"]
+    assert artifacts(port=9000, served_model_name="other", api_key="k", environment={"HF_TOKEN": "x"}) == name
+    changed: list[dict[str, Any]] = [
+        {"model": "/srv/n"},
+        {"tensor_parallel_size": 1},
+        {"max_model_len": 4096},
+        {"max_num_seqs": 4},
+        {"arguments": ["--dtype=float32"]},
+        {"additional_config": {"max_prompt_length": 512}},
+        {"environment": {"NEURON_CC_FLAGS": "-O1"}},
+        {"neuron_stack_overrides": {"python_packages": {"nki": "0.2.1"}}},
+    ]
+    others = [artifacts(**options) for options in changed[:-1]]
+    given = {**known(model="/srv/m", max_model_len=2048), "neuron_stack": NXD, **changed[-1]}
+    others.append(value("_vllm_server_artifacts", given))
+    assert len({name, *others}) == len(changed) + 1
+
+
+def test_a_model_that_was_replaced_in_its_folder_is_compiled_again() -> None:
+    weights = {"path": "/srv/m/model.safetensors", "size": 10, "mtime": 1.5, "isdir": False}
+    config = {"path": "/srv/m/config.json", "size": 1, "mtime": 1.0, "isdir": False}
+    name = artifacts([weights, config])
+    assert artifacts([config, {**weights, "atime": 7}, {"path": "/srv/m/x", "isdir": True}]) == name
+    for change in ({"mtime": 2.5}, {"size": 11}, {"path": "/srv/m/other.safetensors"}):
+        assert artifacts([config, {**weights, **change}]) != name
+
+
+def test_the_cores_that_are_named_are_those_that_share_the_model() -> None:
+    for stack in (NXD, "vllm-0.9.2"):
+        given = {**known(max_model_len=2048, visible_cores="4-7"), "neuron_stack": stack}
+        assert 'NEURON_RT_VISIBLE_CORES="4-7"' in value("_vllm_server_environment_lines", given)
+        assert after(value("_vllm_server_command", given), "--tensor-parallel-size") == "4"
+    assert after(value("_vllm_server_command", known()), "--tensor-parallel-size") == "2"
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [("", []), ("0", [0]), ("3", [3]), ("0-7", list(range(8))), ("8-9", [8, 9]), ("0,1,2", [0, 1, 2]), ("5,1", [5, 1])],
+)
+def test_cores_are_a_range_or_a_list(text: str, cores: list[int]) -> None:
+    assert server.visible_cores(text) == cores
+
+
+@pytest.mark.parametrize("text", ["0-3,8", "7-0", "0,0", "0 1", "0, 1", "-1", "0-", "a", "0-3-5", "0-99999", "1\n"])
+def test_cores_are_nothing_else(text: str) -> None:
+    with pytest.raises(ValueError, match="range"):
+        server.visible_cores(text)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *server.NXD_INFERENCE,
+        "--enable-prefix",
+        "--additional_config={}",
+        "--additional-config.override_neuron_config.x=1",
+    ],
+)
+def test_an_argument_that_the_plugin_is_given_by_the_role_is_refused(argument: str) -> None:
+    assert len(server.refusals([argument], backend="nxd_inference")) == 1
+    if argument != "--enable-prefix":
+        assert server.refusals([argument.replace("--enable-prefix", "--no-enable-prefix")]) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_model_len": 0}, "vllm_server_max_model_len is not set, and the server does not start without"),
+        ({"additional_config": {"override-neuron-config": {}}}, "does not read: write override_neuron_config"),
+        (
+            {"additional_config": {"override_neuron_config": {"router_config": [{"act-fn": 1}]}}},
+            "has override_neuron_config.router_config.act-fn, which the plugin does not read: write act_fn",
+        ),
+        (
+            {"additional_config": {"override_neuron_config": {"on_device_sampling_config": {"dynamic": True}}}},
+            "get each other's sampling parameters; leave it out. Where all requests have the same ones, set it in "
+            "neuron_stack_overrides.server.additional_config",
+        ),
+        (
+            {"additional_config": {"override_neuron_config": None}},
+            "override_neuron_config, which should be a dictionary",
+        ),
+        ({"additional_config": {"override_neuron_config": {"is_prefix_caching": True}}}, "issue 1304"),
+        ({"additional_config": {"override_neuron_config": {"seq_len": 9}}}, "set vllm_server_max_model_len"),
+        (
+            {"environment": {"NEURON_ON_DEVICE_SAMPLING_DISABLED": "1"}},
+            "ends with it at its start (vllm-neuron issue 29)",
+        ),
+        ({"environment": {"DISABLE_NEURON_CUSTOM_SCHEDULER": "1"}}, "vLLM's own scheduler prefills in chunks"),
+        ({"environment": {"NEURON_COMPILED_ARTIFACTS": "/x"}}, "a folder of its own"),
+        ({"environment": {"NEURON_RT_VISIBLE_CORES": "0"}}, "set vllm_server_visible_cores"),
+        ({"visible_cores": "0-3,5"}, "vllm_server_visible_cores is '0-3,5', and should be one range"),
+        ({"visible_cores": "0-3", "tensor_parallel_size": 8}, "is 8, and vllm_server_visible_cores names 4"),
+    ],
+)
+def test_what_ends_badly_with_nxd_inference_is_refused(options: dict[str, Any], words: str) -> None:
+    (refusal,) = nxd("_vllm_server_settings", **options)["refusals"]
+    assert words in refusal
+
+
+def test_what_is_well_with_nxd_inference_is_taken() -> None:
+    overrides = {"enable_bucketing": True, "on_device_sampling_config": None}
+    options = {"additional_config": {"override_neuron_config": overrides}, "environment": {"NEURON_CC_FLAGS": "-O1"}}
+    assert nxd("_vllm_server_settings", visible_cores="0-3", tensor_parallel_size=2, **options)["refusals"] == []
+    sampling = {"override_neuron_config": {"on_device_sampling_config": {"dynamic": True}}}
+    given = {**known(max_model_len=8), "neuron_stack": NXD}
+    given["neuron_stack_overrides"] = {"server": {"additional_config": sampling}}
+    command = value("_vllm_server_command", given)
+    assert json.loads(after(command, "--additional-config")) == sampling
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"additional_config": {"max_prompt_length": 1}}, "and no server of the backend in_tree reads it"),
+        ({"visible_cores": "x"}, "should be one range"),
+        (
+            {"visible_cores": "0", "environment": {"NEURON_RT_VISIBLE_CORES": "0"}},
+            "for which vllm_server_visible_cores",
+        ),
+    ],
+)
+def test_what_an_in_tree_server_cannot_take_is_refused(options: dict[str, Any], words: str) -> None:
+    (refusal,) = value("_vllm_server_settings", known(**options))["refusals"]
+    assert words in refusal
+    theirs = known(environment={"NEURON_RT_VISIBLE_CORES": "0", "NEURON_ON_DEVICE_SAMPLING_DISABLED": "1"})
+    assert value("_vllm_server_settings", theirs)["refusals"] == []
+
+
+@as_root
+def test_a_server_of_nxd_inference_is_checked_and_started(role: Callable[..., str], model: Path) -> None:
+    said = role(model=str(model), neuron_stack=NXD)
+    assert "vllm_server_max_model_len is not set" in said and "changed=0" in said and "failed=1" in said
+    said = role("--diff", model=str(model), neuron_stack=NXD, max_model_len="2048")
+    assert "failed=0" in said and "NEURON_COMPILED_ARTIFACTS=(not shown)" in said, said
+    name = re.search(r"StateDirectory=vllm vllm/artifacts vllm/artifacts/([0-9a-f]{16}) ", said)
+    assert name
+    (model / "config.json").write_text("{}")
+    said = role("--diff", model=str(model), neuron_stack=NXD, max_model_len="2048")
+    assert "StateDirectory=vllm vllm/artifacts vllm/artifacts/" in said and name[1] not in said
