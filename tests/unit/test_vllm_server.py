@@ -594,3 +594,13 @@ def test_a_server_of_nxd_inference_is_checked_and_started(role: Callable[..., st
     (model / "config.json").write_text("{}")
     said = role("--diff", model=str(model), neuron_stack=NXD, max_model_len="2048")
     assert "StateDirectory=vllm vllm/artifacts vllm/artifacts/" in said and name[1] not in said
+
+
+def test_cores_that_the_host_has_not_are_refused(role: Callable[..., str], tmp_path: Path) -> None:
+    host = {"neuron_ls": {"cores": 2}, "environments": [{"manifests": MANIFESTS, "path": "/opt/one"}]}
+    tasks = [{"ansible.builtin.import_role": {"name": "neuronops.vllm.vllm_server", "tasks_from": "check_host"}}]
+    play = [{"hosts": "all", "gather_facts": False, "vars": {"__vllm_server_host": host}, "tasks": tasks}]
+    (tmp_path / "play.yml").write_text(json.dumps(play))
+    said = role(visible_cores="1-2")
+    assert "has the NeuronCores 0 to 1; vllm_server_visible_cores is 1-2. Nothing was changed." in said
+    assert "failed=0" in role(visible_cores="0-1") and "failed=0" in role()
