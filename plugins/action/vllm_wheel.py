@@ -69,7 +69,10 @@ def inputs_hash(arguments: dict[str, Any]) -> str:
     # The whole entry of vLLM, though not all of it decides: wheels that were built before are found by this hash.
     built = ("name", "version", "ref", "commit", "build_requirements")
     inputs = [
-        {name: wheel[name] for name in built} if wheel["of"] == "plugin" else stack["vllm"],
+        # A plugin is compared with the vLLM that it is built for.
+        {**{name: wheel[name] for name in built}, "vllm": stack["vllm"]["version"]}
+        if wheel["of"] == "plugin"
+        else stack["vllm"],
         [stack["python_packages"][name] for name in wheel["packages"]],
         shown(source_of(arguments)),
         arguments.get("source_checksum") or "",

@@ -36,9 +36,14 @@ TEXTS = {
     "version": "version",
     "source": "line of text",
     "wheel_sha256": "SHA-256",
+    "plugin_version": "version",
+    "plugin_source": "line of text",
+    "plugin_wheel_sha256": "SHA-256",
 }
+# Sources from an archive have none.
+COMMITS = ("commit", "plugin_commit")
 LISTS = {"proof": "line of text", "imported": "line of text"}
-KEYS = tuple(sorted(set(TEXTS) | set(LISTS) | {"name", "packages", "files", "commit"}))
+KEYS = tuple(sorted(set(TEXTS) | set(LISTS) | set(COMMITS) | {"name", "packages", "files"}))
 # What release.json repeats of each layer.
 OF_A_LAYER = ("inputs", "lock_sha256", "packages", "files", "proof")
 OF_A_RELEASE = ("schema", "id", "stack", "layers", "completed_at")
@@ -211,10 +216,14 @@ def new_record(layer):
         if key in given:
             what = "%s of layer %s" % (key, name)
             record[key] = [forms.form(kind, entry, what) for entry in forms.sequence(given[key], what, 10000)]
-    if "commit" in given:  # sources from an archive have none
-        record["commit"] = given["commit"] and forms.form("commit", given["commit"], "commit of layer %s" % name)
-    if addresses.has_credentials(record.get("source", "")):
-        raise forms.FormError("source of layer %s holds a user or a password, and everybody may read the record" % name)
+    for key in COMMITS:
+        if key in given:
+            record[key] = given[key] and forms.form("commit", given[key], "%s of layer %s" % (key, name))
+    for key in ("source", "plugin_source"):
+        if addresses.has_credentials(record.get(key, "")):
+            raise forms.FormError(
+                "%s of layer %s holds a user or a password, and everybody may read the record" % (key, name)
+            )
     return manifest_of(dict(record, packages=given["packages"], files=given.get("files") or {}), name)
 
 

@@ -74,6 +74,22 @@ options:
       wheel_sha256:
         description: SHA-256 of the wheel that was built.
         type: str
+      plugin_version:
+        description: Version of the plugin that was built beside it.
+        type: str
+        version_added: 0.2.0
+      plugin_commit:
+        description: Commit that the plugin was built from; empty for sources without one.
+        type: str
+        version_added: 0.2.0
+      plugin_source:
+        description: Where the plugin's sources came from, without user and password.
+        type: str
+        version_added: 0.2.0
+      plugin_wheel_sha256:
+        description: SHA-256 of the plugin's wheel.
+        type: str
+        version_added: 0.2.0
   release:
     description: The release to record, of all layers that are recorded in the environment.
     type: dict
@@ -178,6 +194,10 @@ LAYER = {
     "commit": TEXT,
     "source": TEXT,
     "wheel_sha256": TEXT,
+    "plugin_version": TEXT,
+    "plugin_commit": TEXT,
+    "plugin_source": TEXT,
+    "plugin_wheel_sha256": TEXT,
 }
 
 

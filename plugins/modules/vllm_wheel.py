@@ -232,6 +232,7 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.forms import (
     form,
     lock,
     lock_text,
+    pin,
     requirement,
     requirement_name,
     wheel_name,
@@ -244,6 +245,7 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.packages import (
     is_neuron,
     program_environment,
     run,
+    satisfies,
 )
 from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import (
     OPTIONS,
@@ -561,6 +563,17 @@ def requirements(path, of):
     ]
 
 
+def check_pin(path, wheel, version):
+    """Fail where the wheel of a plugin is for another vLLM than the stack's: it is changed with each release of it."""
+    for line in metadata(path).get_all("Requires-Dist") or []:
+        pinned = pin(requirement(line.strip()).partition(";")[0].strip())
+        if pinned and pinned[0] == "vllm" and not satisfies(version, pinned[1]):
+            raise BuildError(
+                "%s %s is for vLLM %s alone, and vllm.version of the stack is %s. Take a stack of that vLLM, or "
+                "another plugin.ref. Nothing was installed." % (wheel["title"], wheel["version"], pinned[1], version)
+            )
+
+
 def make_wheel(module, wheel, where, workplace, folder, result_folder):
     """Build in the folder, leave the wheel in the other one, and return what the controller wants to know of it.
 
@@ -577,6 +590,8 @@ def make_wheel(module, wheel, where, workplace, folder, result_folder):
         module.params["sources"],
     )
     path = build(module, wheel, folder, commit, uv)
+    if wheel["of"] == "plugin":
+        check_pin(path, wheel, module.params["stack"]["vllm"]["version"])
     answer = dict(
         wheel=os.path.basename(path),
         commit=commit,

@@ -44,20 +44,20 @@ def preflight(folder: Path, role: str, stack: str, **more: str) -> str:
     return " ".join(done.stdout.replace("\\n", " ").split()) if done.returncode else ""
 
 
-@pytest.mark.parametrize(
-    ("role", "stack"),
-    [("transformers_neuronx", OTHERS[0]), ("vllm", OTHERS[0]), *(("vllm_server", stack) for stack in NOT_SERVED)],
-)
-def test_a_stack_of_another_backend_is_refused_before_the_host_is_touched(
-    role: str, stack: str, tmp_path: Path
-) -> None:
-    said = preflight(tmp_path, role, stack)
-    backend = stacks.resolve(stack)["backend"]
-    assert f"The stack {stack} for host1 is of the backend {backend}, which this version of the collection" in said
+@pytest.mark.parametrize("role", ["transformers_neuronx", "vllm_server"])
+def test_a_stack_of_another_backend_is_refused_before_the_host_is_touched(role: str, tmp_path: Path) -> None:
+    said = preflight(tmp_path, role, OTHERS[0])
+    backend = stacks.resolve(OTHERS[0])["backend"]
+    assert f"The stack {OTHERS[0]} for host1 is of the backend {backend}, which this version of the collection" in said
     assert "docs/versions.md lists them. Nothing was changed." in said and "unreachable=0" in said
     assert preflight(tmp_path, role, stacks.load()["default"]) == ""
 
 
-@pytest.mark.parametrize("stack", SERVED)
-def test_the_server_of_a_stack_of_nxd_inference_is_taken(stack: str, tmp_path: Path) -> None:
-    assert preflight(tmp_path, "vllm_server", stack) == ""
+def test_vllm_with_a_plugin_from_source_is_taken_and_with_another_refused(tmp_path: Path) -> None:
+    entries = stacks.load()["stacks"]
+    plugged = next(name for name, entry in entries.items() if entry["backend"] == "nxd_inference")
+    assert preflight(tmp_path, "vllm", plugged) == ""
+    other = next(name for name, entry in entries.items() if entry["backend"] == "optimum_neuron")
+    said = preflight(tmp_path, "vllm", other)
+    assert f"The stack {other} for host1 is of the backend optimum_neuron, which this version" in said
+    assert "Nothing was changed." in said and "unreachable=0" in said

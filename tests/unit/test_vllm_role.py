@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -130,3 +132,77 @@ def test_the_role_knows_an_archive_by_the_same_ends_as_the_module() -> None:
             assert re.search(pattern, f"https://mirror.example/vllm{end}"), f"{pattern} does not know {end}"
         assert not re.search(pattern, "https://mirror.example/vllm.git")
     assert all(kind(f"/srv/vllm{end}") == "archive" for end in ARCHIVES)
+
+
+PLUGGED = stacks.resolve("vllm-0.13.0")
+PLUGIN_WHEEL = {
+    "requirements": ["urllib3>=2.6.0"],
+    "sha256": "3" * 64,
+    "version": PLUGGED["plugin"]["version"],
+    "wheel": "vllm_neuron.whl",
+    "directory": "/srv/wheels/plugin",
+    "commit": "c" * 40,
+}
+
+
+def plugged(**options: Any) -> dict[str, Any]:
+    """Return the role's variables with a stack whose plugin is built from source."""
+    wheel = {"requirements": ["fastapi"], "sha256": "0" * 64, "version": "0.13.0+empty", "wheel": "vllm.whl"}
+    given = {"vllm_stack": PLUGGED, "__vllm_wheel": wheel, "__vllm_plugin_wheel": PLUGIN_WHEEL, **options}
+    return known(**given)
+
+
+def test_both_wheels_are_locked_and_what_both_need() -> None:
+    lock = value("_vllm_lock", plugged())
+    assert lock.endswith(
+        f"vllm==0.13.0+empty \\\n    --hash=sha256:{'0' * 64}\n"
+        f"vllm-neuron=={PLUGIN_WHEEL['version']} \\\n    --hash=sha256:{'3' * 64}\n"
+    )
+    assert value("_vllm_requirements", plugged())[:2] == ["fastapi", "urllib3>=2.6.0"]
+    layer = value("_vllm_layer", plugged())
+    assert layer["packages"]["vllm-neuron"] == PLUGIN_WHEEL["version"] and layer["inputs"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"__vllm_plugin_wheel": {**PLUGIN_WHEEL, "sha256": "4" * 64}},
+        {"vllm_plugin_source": "/srv/plugin.bundle"},
+        {"vllm_plugin_source_key": "another key"},
+        {"vllm_stack": {**PLUGGED, "plugin": {**PLUGGED["plugin"], "entry_point": "other"}}},
+    ],
+)
+def test_another_plugin_is_another_layer(changed: dict[str, Any]) -> None:
+    assert value("_vllm_inputs", plugged(**changed)) != value("_vllm_inputs", plugged())
+
+
+def test_without_the_plugins_wheel_nothing_is_claimed() -> None:
+    assert value("_vllm_layer", plugged(__vllm_plugin_wheel={"wheel": ""}))["inputs"] == ""
+
+
+def test_a_vllm_that_knows_neuron_itself_is_what_it_was() -> None:
+    """Hosts that are finished are not done again, and releases keep their names."""
+    variables = known()
+    assert value("_vllm_built", variables) == [variables["__vllm_wheel"]]
+    lock = variables["__vllm_lock"]["lock"]
+    assert value("_vllm_lock", variables) == f"{lock}\nvllm==0.9.2+neuron218 \\\n    --hash=sha256:{'0' * 64}\n"
+    stack = variables["_vllm"]["stack"]
+    given = [
+        stack["vllm"],
+        stack["python_packages"],
+        stack["excluded_packages"],
+        value("_vllm_constraints", variables),
+        "3.11",
+        variables["_vllm"]["source"],
+        "",
+        "",
+        "0" * 64,
+        lock,
+    ]
+    assert value("_vllm_inputs", variables) == hashlib.sha256(json.dumps(given).encode()).hexdigest()
+
+
+def test_where_the_plugin_comes_from_is_the_stacks_or_the_option() -> None:
+    assert value("_vllm_plugin_source", plugged()) == PLUGGED["plugin"]["source"]
+    assert value("_vllm_plugin_source", plugged(vllm_plugin_source="/srv/plugin.git")) == "/srv/plugin.git"
+    assert value("_vllm_plugin_source", known()) == ""

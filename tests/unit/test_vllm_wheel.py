@@ -396,6 +396,14 @@ def test_a_plugin_of_another_version_is_refused(plugin: dict[str, Any], wanted: 
     assert left_in(plugin) == ["lock"]
 
 
+def test_a_plugin_for_another_vllm_is_refused(plugin: dict[str, Any]) -> None:
+    changed = copy.deepcopy(plugin)
+    changed["stack"]["vllm"]["version"] = "0.12.0"
+    said = "vllm-neuron 0.2.2+lts is for vLLM 0.11.0 alone, and vllm.version of the stack is 0.12.0"
+    assert said in run(changed)["msg"]
+    assert action.folder_name(changed) != action.folder_name(plugin), "a wheel that was made for the other is not taken"
+
+
 def test_a_branch_of_a_plugin_has_the_plugins_version(plugin: dict[str, Any]) -> None:
     assert run(with_plugin(plugin, ref="main", commit=None))["version"] == "0.2.2+lts"
 
