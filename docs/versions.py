@@ -151,6 +151,7 @@ def text() -> str:
             "context",
             "evidence",
             "AWS supports it",
+            "launched on",
         ]
     ]
     packages = [["stack", "commit", "torch", "torch-neuronx", "backend", "neuronx-cc", "driver", "under"]]
@@ -175,6 +176,7 @@ def text() -> str:
                 context(entry),
                 evidence(entry),
                 support(entry),
+                f"Ubuntu {entry['ubuntu']}",
             ]
         )
         packages.append(

@@ -24,7 +24,11 @@ from ..module_utils.versions import numbers
 DATA_FILE = Path(__file__).resolve().parents[2] / "data" / "stacks.yml"
 
 # What an entry of a user's own need not say; each of the data file does.
-UNSAID = {"backend": "in_tree", "supported": {"until_sdk": None, "until": None, "source": "", "families": {}}}
+UNSAID = {
+    "backend": "in_tree",
+    "supported": {"until_sdk": None, "until": None, "source": "", "families": {}},
+    "ubuntu": "22.04",
+}
 # The fields that every entry has, with the type of each.
 FIELDS: dict[str, Any] = {
     "backend": str,
@@ -35,6 +39,7 @@ FIELDS: dict[str, Any] = {
     "kernel": {"minimum": (str, type(None)), "below": (str, type(None))},
     "instance_families": list,
     "pythons": list,
+    "ubuntu": str,
     "python_packages": dict,
     "constraints": list,
     "excluded_packages": dict,
@@ -69,10 +74,15 @@ PACKAGES_ROLES = {
     "nxd_inference": "nxd_inference",
     "optimum_neuron": "nxd_inference",
 }
+# What launch.yml finds the image of an Ubuntu release by; Canonical is its owner.
+UBUNTU_IMAGES = {
+    "22.04": "ubuntu/images/hvm-ssd/ubuntu-jammy-22.04-amd64-server-*",
+    "24.04": "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*",
+}
 # The backends that the roles above the driver install.
 INSTALLED = ("in_tree",)
 # What resolve() adds to an entry.
-ADDED = ("name", "id", "packages_role")
+ADDED = ("name", "id", "packages_role", "ubuntu_image")
 
 
 class StackError(ValueError):
@@ -152,12 +162,14 @@ def _wrong_words(entry: Mapping[str, Any]) -> list[str]:
         datetime.date.fromisoformat(until or "2025-01-01")
     except ValueError:
         found.append(f"supported.until is {until!r}, and should be a date such as 2025-09-16")
+    if entry["ubuntu"] not in UBUNTU_IMAGES:
+        found.append(f"ubuntu is {entry['ubuntu']!r}, and should be one of {', '.join(UBUNTU_IMAGES)}")
     return found
 
 
 def content(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of an entry decides on what is installed: not what is only said about it."""
-    return {name: value for name, value in entry.items() if name not in (*ADDED, "evidence", "supported")}
+    """Return what of an entry decides on what is installed: not what is only said about it, or only launched by."""
+    return {name: value for name, value in entry.items() if name not in (*ADDED, "evidence", "supported", "ubuntu")}
 
 
 def installed() -> dict[str, Any]:
@@ -237,8 +249,8 @@ def resolve(
     overrides: Mapping[str, Any] | str | None = None,
     entries: Mapping[str, Mapping[str, Any]] | str | None = None,
 ) -> dict[str, Any]:
-    """Return one complete entry, with its `name`, an `id` that changes when anything that is installed does, and the
-    role that installs its Neuron packages, `packages_role`.
+    """Return one complete entry, with its `name`, an `id` that changes when anything that is installed does, the role
+    that installs its Neuron packages, `packages_role`, and the name of the image to launch it on, `ubuntu_image`.
 
     name: the entry; the default entry of the data file when None.
     overrides: fields laid over the entry.
@@ -271,5 +283,10 @@ def resolve(
     if reason:
         raise StackError(f"The stack {name!r} is refused. {reason} Nothing was changed.")
     digest = hashlib.sha256(json.dumps(content(entry), sort_keys=True).encode()).hexdigest()
-    role = PACKAGES_ROLES[entry["backend"]]
-    return {**entry, "name": name, "id": f"{name}-{digest[:8]}", "packages_role": role}
+    added = {
+        "name": name,
+        "id": f"{name}-{digest[:8]}",
+        "packages_role": PACKAGES_ROLES[entry["backend"]],
+        "ubuntu_image": UBUNTU_IMAGES[entry["ubuntu"]],
+    }
+    return {**entry, **added}

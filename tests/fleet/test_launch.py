@@ -185,6 +185,21 @@ def test_terminate_removes_what_launch_made_when_it_is_confirmed(cloud: Cloud) -
 
 
 @pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, "jammy-22.04"),
+        ({"neuron_stack_overrides": {"ubuntu": "24.04"}}, "noble-24.04"),
+        # What the user says wins.
+        ({"neuron_stack_overrides": {"ubuntu": "24.04"}, "launch_image_name": "*focal-20.04*"}, "focal-20.04"),
+    ],
+)
+def test_the_image_is_the_ubuntu_of_the_stack(cloud: Cloud, variables: dict[str, Any], name: str) -> None:
+    assert changed(cloud.launch(("inf2.xlarge", 1), **variables)) > 0
+    image = cloud.ec2.describe_images(ImageIds=[cloud.instances()[0]["ImageId"]])["Images"][0]
+    assert name in image["Name"]
+
+
+@pytest.mark.parametrize(
     ("groups", "variables", "said"),
     [
         ([("p5.48xlarge", 1)], {}, "trn1.32xlarge"),

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from plugins.plugin_utils import stacks
+from docs import versions
+from plugins.plugin_utils import driver, stacks
 
 ENTRIES = stacks.load()["stacks"]
 RELEASES = json.loads((Path(__file__).resolve().parents[2] / "sandbox/repositories/releases.json").read_text())
@@ -92,6 +93,35 @@ def test_what_is_only_said_about_a_stack_changes_no_id() -> None:
     assert stacks.resolve(overrides=said)["id"] == stacks.resolve()["id"]
 
 
+def test_the_stacks_that_hosts_have_keep_their_ids() -> None:
+    # A release is named after them: with another id every host would be given a new one.
+    ids = {
+        "vllm-0.9.2": "99a40753",
+        "vllm-0.7.3": "c17ad7e5",
+        "vllm-0.6.4.post1": "00e34793",
+        "vllm-0.4.2": "54c7790a",
+        "vllm-0.3.3": "0cdc672c",
+    }
+    assert {name: stacks.resolve(name)["id"] for name in ids} == {name: f"{name}-{end}" for name, end in ids.items()}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_image_to_launch_has_a_python_and_a_kernel_for_the_stack(name: str) -> None:
+    entry = stacks.resolve(name)
+    system, (python, kernel) = f"Ubuntu {entry['ubuntu']}", versions.SYSTEMS[f"Ubuntu {entry['ubuntu']}"]
+    assert python in entry["pythons"] and f"-{entry['ubuntu']}-amd64" in entry["ubuntu_image"]
+    # The driver of 0.3.3 builds on no kernel of an image of today, and the role says which package brings one.
+    assert driver.builds_on(kernel, entry["kernel"]) or name == "vllm-0.3.3", f"{system} boots {kernel}"
+    # The newest of those that would do.
+    assert entry["ubuntu"] == ("24.04" if "3.12" in entry["pythons"] else "22.04")
+
+
+def test_the_image_decides_on_nothing_that_is_installed() -> None:
+    other = stacks.resolve(overrides={"ubuntu": "24.04"})
+    assert other["id"] == stacks.resolve()["id"] and stacks.content(other) == stacks.content(stacks.resolve())
+    assert "noble-24.04" in other["ubuntu_image"] and "jammy-22.04" in stacks.resolve()["ubuntu_image"]
+
+
 def test_a_stack_out_of_support_is_told_with_the_date_the_source_and_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -149,6 +179,8 @@ def test_an_unknown_stack_is_refused_with_the_list() -> None:
         ({"vllm": {"needs_neuron_ls": "yes"}}, "vllm.needs_neuron_ls has the wrong type: 'yes'"),
         ({"kernel": None}, "kernel is not a dictionary"),
         ({"backend": "tpu"}, "backend is 'tpu', and should be one of in_tree, nxd_inference, optimum_neuron"),
+        ({"ubuntu": "18.04"}, "ubuntu is '18.04', and should be one of 22.04, 24.04"),
+        ({"ubuntu": 24.04}, "ubuntu has the wrong type: 24.04"),
         ({"supported": {"until": "soon"}}, "supported.until is 'soon', and should be a date such as 2025-09-16"),
     ],
 )
