@@ -199,9 +199,18 @@ def test_the_image_is_the_ubuntu_of_the_stack(cloud: Cloud, variables: dict[str,
     assert name in image["Name"]
 
 
+def test_a_trn2_is_launched_for_a_stack_that_drives_it(cloud: Cloud) -> None:
+    families = {"neuron_stack_overrides": {"instance_families": ["trn2"], "ubuntu": "24.04"}}
+    assert changed(cloud.launch(("trn2.48xlarge", 1), ("trn2.3xlarge", 1), **families)) > 0
+    assert {instance["InstanceType"] for instance in cloud.instances()} == {"trn2.48xlarge", "trn2.3xlarge"}
+    listed = json.loads(cloud.run("ansible-inventory", "--list").stdout)
+    assert len(listed["family_trn2"]["hosts"]) == 2 and len(listed["type_trn2_48xlarge"]["hosts"]) == 1
+
+
 @pytest.mark.parametrize(
     ("groups", "variables", "said"),
     [
+        ([("trn2.48xlarge", 1)], {}, "drives inf2, trn1, trn1n; launch_groups asks for trn2."),
         ([("p5.48xlarge", 1)], {}, "trn1.32xlarge"),
         ([("inf2.xlarge", 1)], {"launch_root_volume_size": 100}, "launch_root_volume_size is 100 GiB"),
         ([("inf2.xlarge", 1)], {"launch_subnet_id": None}, "launch_subnet_id"),
