@@ -13,7 +13,7 @@ from typing import Any
 from ..module_utils.versions import numbers
 from . import stacks
 
-DRIVER = "aws-neuronx-dkms"
+DRIVER, RUNTIME = "aws-neuronx-dkms", "aws-neuronx-runtime-lib"
 # Distribution -> the versions that the role supports, and which fact names them.
 SYSTEMS = {
     "Debian": ("distribution_major_version", ["11", "12", "13"]),
@@ -25,6 +25,7 @@ FIRST_GENERATION = ("aws-neuron-dkms", "aws-neuron-tools")
 
 # Images of AWS with a kernel that drivers build on, and the package that brings it.
 IMAGES = (
+    ("6.17", "the image Ubuntu 24.04 (kernel 6.17, package linux-aws)"),
     ("6.8", "the image Ubuntu 22.04 (kernel 6.8, package linux-aws; on Ubuntu 24.04 package linux-aws-lts-24.04)"),
     ("5.15", "the image Ubuntu 22.04 with package linux-aws-lts-22.04 (kernel 5.15)"),
 )
@@ -90,6 +91,17 @@ def builds_on(kernel: str, bounds: Mapping[str, str | None]) -> bool:
     return (not bounds["minimum"] or number >= kernel_key(bounds["minimum"])) and (
         not bounds["below"] or number < kernel_key(bounds["below"])
     )
+
+
+def mismatch(driver: str, runtime: str) -> str | None:
+    """Say that a driver and a runtime do not work with each other, as AWS does since SDK 2.30; None when they do."""
+    old, new = numbers("2.27"), numbers("2.29")
+    # SDK 2.30 has runtime 2.32, SDK 2.31 driver 2.29 and runtime 2.33.
+    if version_key(runtime) >= numbers("2.32") and version_key(driver) < old:
+        return f"runtime {runtime} does not work with a driver before 2.27"
+    if version_key(driver) >= new and version_key(runtime) < numbers("2.33"):
+        return f"driver {driver} does not work with a runtime before 2.33"
+    return None
 
 
 def kernel_key(release: str) -> tuple[int, ...]:
@@ -276,7 +288,7 @@ class _Plan:
             for reason in (self._unknown_system(), self._wrong_architecture(), self._other_family(), self._not_root())
             if reason
         ]
-        return refusals or [*self._wrong_kernels(), *self._downgrades()]
+        return refusals or [*self._wrong_kernels(), *self._wrong_pair(), *self._downgrades()]
 
     def _unknown_system(self) -> str | None:
         name = self.facts.get("distribution", "an unknown system")
@@ -293,9 +305,12 @@ class _Plan:
             return None
         return f"the host is {architecture}, and AWS makes these packages and Neuron instances for x86_64 only"
 
+    @property
+    def _families(self) -> set[str]:
+        return {device["family"] for device in self.host["hardware"]["devices"]}
+
     def _other_family(self) -> str | None:
-        devices = self.host["hardware"]["devices"]
-        return stacks.other_family(self.options["stack"], {device["family"] for device in devices})
+        return stacks.other_family(self.options["stack"], self._families)
 
     def _not_root(self) -> str | None:
         return None if self.host["root"] else "the role does not run as root; set become to true"
@@ -314,7 +329,11 @@ class _Plan:
             if builds_on(kernel, bounds):
                 continue
             state = "runs" if kernel == self.kernels[0] else "has installed, and would boot next,"
-            others = [name for name, entry in stacks.installed().items() if builds_on(kernel, entry["kernel"])]
+            others = [
+                name
+                for name, entry in stacks.installed().items()
+                if builds_on(kernel, entry["kernel"]) and not stacks.other_family(entry, self._families)
+            ]
             way_out = (
                 f"or set neuron_stack to one whose driver builds on it: {', '.join(others)}"
                 if others
@@ -326,6 +345,21 @@ class _Plan:
                 f"Boot such a kernel{image and ', for example that of ' + image}, {way_out}"
             )
         return found
+
+    def _wrong_pair(self) -> list[str]:
+        """Driver and runtime that are to be on the host, and do not work together."""
+        there = self.installed if self.accepted else self.wanted
+        words = mismatch(there[DRIVER], there[RUNTIME]) if DRIVER in there and RUNTIME in there else None
+        if words is None:
+            return []
+        if self.accepted:
+            return [
+                f"it has driver {there[DRIVER]} beside runtime {there[RUNTIME]}, and {words}. "
+                "Set neuron_driver_state to exact, which brings the stack's versions of both"
+            ]
+        return [
+            f"the stack has driver {there[DRIVER]} beside runtime {there[RUNTIME]}, and {words}. Correct host_packages"
+        ]
 
     def _downgrades(self) -> list[str]:
         if not self.change or not self.newer or truth(self.options, "allow_downgrade"):
@@ -354,6 +388,11 @@ class _Plan:
                 f"which kernel the next boot brings up is not known: {kernel['next_unknown']}; the driver is there for "
                 f"{kernel['release']}"
             )
+        if self.accepted and self.differing:
+            kept = ", ".join(
+                f"{name} {self.installed[name]} (the stack's {self.wanted[name]})" for name in self.differing
+            )
+            found.append(f"as neuron_driver_state is present, packages stay in other versions than the stack's: {kept}")
         for reason in self.host["driver"].get("not_at_boot", []):
             found.append(
                 f"the driver will not be loaded at the next boot, for {reason}; remove it, or load the driver then"

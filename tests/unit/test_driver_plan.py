@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import driver, stacks
+
+from tests.unit.role_variables import CHECKOUT, read, value
 
 STACK = stacks.resolve()
 WANTED: dict[str, str] = STACK["host_packages"]
@@ -279,6 +282,149 @@ class TestSystems:
     def test_another_architecture_is_refused(self) -> None:
         (refusal,) = plan(bare(), {**JAMMY, "architecture": "aarch64"})["refusals"]
         assert "aarch64" in refusal
+
+
+NOBLE = {**JAMMY, "distribution_version": "24.04", "distribution_major_version": "24"}
+RELEASES = {
+    item["sdk"]: {name: versions[0] for name, versions in item["host"].items()}
+    for item in json.loads((CHECKOUT / "sandbox/repositories/releases.json").read_text())
+}
+
+
+def image(sdk: str, kernel: str, family: str = "trn2", **changes: Any) -> dict[str, Any]:
+    """What neuron_info returns on a Deep Learning AMI of an SDK release: all is held, the driver is loaded."""
+    packages = {
+        name: {
+            "version": version if name.endswith("dkms") else f"{version}-1a2b3c4d5",
+            "held": True,
+            "state": "installed",
+        }
+        for name, version in RELEASES[sdk].items()
+    }
+    version = RELEASES[sdk]["aws-neuronx-dkms"]
+    host = done(
+        kernel={"release": kernel, "newest": kernel},
+        driver={"installed": version, "loaded": version},
+        packages=packages,
+        files={"/etc/profile.d/aws-neuron.sh": None},
+        repository={"current": False, "reasons": ["there is no key"]},
+        hardware={"devices": [{"address": "0000:00:1f.0", "family": family, "device_id": "7364"}]},
+    )
+    return merged(host, changes)
+
+
+class TestDeepLearningImage:
+    """Nothing of an image that has a driver is changed where that is what the user says."""
+
+    @pytest.mark.parametrize("sdk", ["2.27.1", "2.28.1", "2.29.1", "2.30.0", "2.31.1", "2.32.0"])
+    @pytest.mark.parametrize("stack", ["vllm-0.16.0", "vllm-0.13.0", "vllm-0.11.0"])
+    def test_no_package_and_no_repository_of_the_image_is_touched(self, stack: str, sdk: str) -> None:
+        found = plan(image(sdk, "6.17.0-1007-aws"), NOBLE, stack=stacks.resolve(stack), state="present")
+        assert found["refusals"] == found["problems"] == []
+        untouched = ("packages", "brings", "outdated", "hold", "build", "reboot")
+        assert {name: found[name] for name in untouched} == {name: [] for name in untouched}
+        assert not found["change"] and not found["repository"] and not found["load"]
+        # The path to the tools is the role's own.
+        assert found["files"] == list(FILES)
+
+    def test_what_stays_in_another_version_is_said(self) -> None:
+        stack = stacks.resolve("vllm-0.13.0")
+        (note,) = plan(image("2.31.1", "6.17.0-1007-aws"), NOBLE, stack=stack, state="present")["notes"]
+        assert "aws-neuronx-dkms 2.29.0.0 (the stack's 2.26.10.0)" in note and "neuron_driver_state is present" in note
+        assert plan(image("2.28.1", "6.17.0-1007-aws"), NOBLE, stack=stack, state="present")["notes"] == []
+
+    def test_the_versions_of_the_stack_are_brought_only_where_that_is_allowed(self) -> None:
+        stack, host = stacks.resolve("vllm-0.13.0"), image("2.31.1", "6.17.0-1007-aws")
+        (refusal,) = plan(host, NOBLE, stack=stack)["refusals"]
+        assert "aws-neuronx-dkms 2.29.0.0 (wanted 2.26.10.0)" in refusal and "neuron_driver_state to present" in refusal
+        found = plan(host, NOBLE, stack=stack, allow_downgrade=True)
+        # In one transaction, as they depend on each other, and held again.
+        assert [spec.partition("=")[0] for spec in found["packages"]] == list(stack["host_packages"]) == found["hold"]
+
+    def test_a_driver_and_a_runtime_that_do_not_go_together_are_refused(self) -> None:
+        runtime = {"aws-neuronx-runtime-lib": {"version": "2.33.10.0-1a2b3c4d5"}}
+        host = image("2.28.1", "6.17.0-1007-aws", packages=runtime)
+        (refusal,) = plan(host, NOBLE, stack=stacks.resolve("vllm-0.13.0"), state="present")["refusals"]
+        assert "driver 2.26.10.0 beside runtime 2.33.10.0" in refusal and "neuron_driver_state to exact" in refusal
+        mixed = stacks.resolve("vllm-0.13.0", overrides={"host_packages": {"aws-neuronx-dkms": "2.29.0.0"}})
+        (refusal,) = plan(bare(), NOBLE, stack=mixed)["refusals"]
+        assert refusal.startswith("the stack has driver 2.29.0.0 beside runtime 2.30.51.0")
+
+
+@pytest.mark.parametrize("sdk", RELEASES)
+def test_driver_and_runtime_of_a_release_go_together(sdk: str) -> None:
+    assert driver.mismatch(RELEASES[sdk]["aws-neuronx-dkms"], RELEASES[sdk]["aws-neuronx-runtime-lib"]) is None
+
+
+@pytest.mark.parametrize("name", stacks.load()["stacks"])
+def test_the_kernels_of_a_stack_are_those_of_its_driver(name: str) -> None:
+    stack = stacks.resolve(name)
+    version = driver.version_key(stack["host_packages"]["aws-neuronx-dkms"])
+    # What its driver's changes say they are for.
+    below = next(
+        (
+            kernel
+            for fixed, kernel in (((2, 16, 7), "6.3"), ((2, 24, 7), "6.13"), ((2, 26, 10), "6.18"))
+            if version < fixed
+        ),
+        None,
+    )
+    assert stack["kernel"] == {"minimum": "5.10" if version >= (2, 18) else None, "below": below}
+
+
+class TestToday:
+    """The stacks that AWS supports, on the kernels of Ubuntu 22.04 and 24.04."""
+
+    @pytest.mark.parametrize("kernel", ["6.8.0-1021-aws", "6.14.0-1018-aws", "6.17.0-1007-aws"])
+    @pytest.mark.parametrize("name", ["vllm-0.16.0", "vllm-0.13.0", "vllm-0.11.0"])
+    def test_every_kernel_of_ubuntu_24_04_gets_the_driver(self, name: str, kernel: str) -> None:
+        stack = stacks.resolve(name)
+        found = plan(bare(kernel={"release": kernel, "newest": kernel}), NOBLE, stack=stack)
+        assert found["refusals"] == []
+        pins = [f"{package}={version}*" for package, version in stack["host_packages"].items()]
+        assert found["packages"] == [f"linux-headers-{kernel}", *pins]
+
+    @pytest.mark.parametrize(
+        ("name", "kernel", "words"),
+        [
+            ("vllm-0.11.0", "6.18.2-aws", "driver 2.25.4.0 builds on 5.10 and later and kernels before 6.18"),
+            ("vllm-0.13.0", "5.4.0-1128-aws", "driver 2.26.10.0 builds on 5.10 and later. Boot"),
+            ("vllm-0.16.0", "5.4.0-1128-aws", "driver 2.27.4.0 builds on 5.10 and later. Boot"),
+        ],
+    )
+    def test_another_is_refused_with_the_image_that_has_one(self, name: str, kernel: str, words: str) -> None:
+        host = bare(kernel={"release": kernel, "newest": kernel})
+        (refusal,) = plan(host, NOBLE, stack=stacks.resolve(name))["refusals"]
+        assert words in refusal and "the image Ubuntu 24.04 (kernel 6.17, package linux-aws)" in refusal
+
+    def test_an_older_stack_on_ubuntu_24_04_is_refused_with_both_ways_out(self) -> None:
+        (refusal,) = plan(bare(kernel={"release": "6.17.0-1007-aws", "newest": "6.17.0-1007-aws"}), NOBLE)["refusals"]
+        assert f"driver {DRIVER} builds on 5.10 and later and kernels before 6.13" in refusal
+        assert "the image Ubuntu 22.04 (kernel 6.8, package linux-aws; on Ubuntu 24.04 package" in refusal
+
+    def test_no_stack_is_named_that_does_not_drive_the_devices(self) -> None:
+        trn2 = {"devices": [{"address": "0000:00:1f.0", "family": "trn2", "device_id": "7364"}]}
+        host = bare(kernel={"release": "5.4.0-1128-aws", "newest": "5.4.0-1128-aws"}, hardware=trn2)
+        (refusal,) = plan(host, NOBLE, stack=stacks.resolve("vllm-0.13.0"))["refusals"]
+        # vllm-0.3.3 builds on that kernel, and knows no trn2.
+        assert "vllm-0.3.3" not in refusal
+        assert "no stack that this collection installs has a driver that builds on it" in refusal
+
+    def test_the_repository_is_asked_for_the_code_name_of_ubuntu_24_04(self) -> None:
+        known = {
+            **read("neuron_driver", "vars"),
+            "ansible_facts": {"distribution": "Ubuntu", "distribution_release": "noble"},
+            "_neuron_driver": {
+                "repository_url": "",
+                "repository_suite": "",
+                "repository_key": "",
+                "repository_components": ["main"],
+                "repository_key_fingerprint": "",
+                "repository_key_renew_days": 30,
+            },
+        }
+        found = value("_neuron_driver_repository", known)
+        assert (found["url"], found["suite"]) == ("https://apt.repos.neuron.amazonaws.com", "noble")
 
 
 class TestKernel:
