@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -33,6 +34,13 @@ KEY_NAME = "neuronops-sandbox"
 CANONICAL = "099720109477"
 # Ubuntu's release -> the Debian that stands in for it: a Python and a glibc of about the same age.
 UBUNTU = {"focal-20.04": "debian11", "jammy-22.04": "debian12", "noble-24.04": "debian13"}
+# AWS's Deep Learning AMIs: the owner, and the SSM parameter -> the name of the image that it leads to.
+DEEP_LEARNING = "898082745236"
+PARAMETERS = {
+    f"/aws/service/neuron/dlami/{kind}/ubuntu-{release}/latest/image_id": f"{title} (Ubuntu {release}) 20260101"
+    for kind, title in (("base", "Deep Learning Base Neuron AMI"), ("multi-framework", "Deep Learning AMI Neuron"))
+    for release in ("22.04", "24.04")
+}
 INTERVAL_SECONDS = 0.5
 START_SECONDS = 60
 
@@ -45,16 +53,20 @@ def image_name(release: str) -> str:
 
 def system_of(name: str) -> str:
     """The system that stands in for an image, by the image's name."""
-    return next((system for release, system in UBUNTU.items() if f"-{release}-" in name), image.DEFAULT_SYSTEM)
+    release = re.search(r"[-( ](\d\d\.\d\d)[-)]", name)
+    found = (system for named, system in UBUNTU.items() if release and named.endswith(f"-{release[1]}"))
+    return next(found, image.DEFAULT_SYSTEM)
 
 
 def _images() -> list[dict[str, Any]]:
+    names = [(image_name(release), CANONICAL) for release in UBUNTU]
+    names += [(name, DEEP_LEARNING) for name in PARAMETERS.values()]
     return [
         {
             "ami_id": f"ami-0{number:016x}",
-            "name": image_name(release),
-            "description": f"{system} of the sandbox, standing in for Ubuntu {release}",
-            "owner_id": CANONICAL,
+            "name": name,
+            "description": f"{system_of(name)} of the sandbox, standing in for {name}",
+            "owner_id": owner,
             "public": True,
             "state": "available",
             "creation_date": "2026-01-01T00:00:00.000Z",
@@ -65,10 +77,34 @@ def _images() -> list[dict[str, Any]]:
             "root_device_name": "/dev/sda1",
             "sriov": "simple",
             "image_type": "machine",
-            "image_location": f"sandbox/{release}",
+            "image_location": f"sandbox/{number}",
         }
-        for number, (release, system) in enumerate(UBUNTU.items(), start=1)
+        for number, (name, owner) in enumerate(names, start=1)
     ]
+
+
+def _publish() -> None:
+    """Have the parameters that AWS publishes. Names that begin so are AWS's own, and its API takes them from nobody."""
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.ssm.models import Parameter, ssm_backends
+
+    parameters = ssm_backends[DEFAULT_ACCOUNT_ID][REGION]._parameters
+    identities = {entry["name"]: entry["ami_id"] for entry in _images()}
+    for name, title in PARAMETERS.items():
+        parameters[name].append(
+            Parameter(
+                account_id=DEFAULT_ACCOUNT_ID,
+                name=name,
+                value=identities[title],
+                parameter_type="String",
+                description=None,
+                allowed_pattern=None,
+                keyid=None,
+                last_modified_date=time.time(),
+                version=1,
+                data_type="text",
+            )
+        )
 
 
 def credentials() -> dict[str, str]:
@@ -258,6 +294,8 @@ def serve(settings: Settings, port: int) -> None:
     os.environ["MOTO_AMIS_PATH"] = str(images)
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
+
+    _publish()
 
     class Quiet(WSGIRequestHandler):
         def log_request(self, *_: Any) -> None:

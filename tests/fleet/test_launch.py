@@ -199,6 +199,22 @@ def test_the_image_is_the_ubuntu_of_the_stack(cloud: Cloud, variables: dict[str,
     assert name in image["Name"]
 
 
+@pytest.mark.parametrize("parameter", ec2.PARAMETERS)
+def test_a_deep_learning_ami_is_found_by_its_parameter(cloud: Cloud, parameter: str) -> None:
+    # launch_image_name is of no account then.
+    done = cloud.launch(("inf2.xlarge", 1), launch_image_ssm_parameter=parameter, launch_image_name="no-such-image")
+    assert changed(done) > 0
+    image = cloud.ec2.describe_images(ImageIds=[cloud.instances()[0]["ImageId"]])["Images"][0]
+    assert (image["Name"], image["OwnerId"]) == (ec2.PARAMETERS[parameter], ec2.DEEP_LEARNING)
+
+
+def test_a_parameter_that_is_not_there_is_told_and_nothing_is_made(cloud: Cloud) -> None:
+    parameter = "/aws/service/neuron/dlami/base/ubuntu-18.04/latest/image_id"
+    done = cloud.launch(("inf2.xlarge", 1), launch_image_ssm_parameter=parameter)
+    assert done.returncode != 0 and parameter in said(done)
+    assert cloud.instances() == [] and cloud.groups() == []
+
+
 def test_a_trn2_is_launched_for_a_stack_that_drives_it(cloud: Cloud) -> None:
     families = {"neuron_stack_overrides": {"instance_families": ["trn2"], "ubuntu": "24.04"}}
     assert changed(cloud.launch(("trn2.48xlarge", 1), ("trn2.3xlarge", 1), **families)) > 0

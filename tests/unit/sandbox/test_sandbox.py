@@ -258,6 +258,11 @@ class TestEc2:
     def test_an_image_of_ubuntu_has_its_stand_in(self, release: str, system: str) -> None:
         assert ec2.system_of(ec2.image_name(release)) == system
 
+    @pytest.mark.parametrize(("release", "system"), [("22.04", "debian12"), ("24.04", "debian13")])
+    def test_a_deep_learning_ami_has_that_of_its_ubuntu(self, release: str, system: str) -> None:
+        names = [name for parameter, name in ec2.PARAMETERS.items() if f"ubuntu-{release}" in parameter]
+        assert {ec2.system_of(name) for name in names} == {system} and len(names) == 2
+
 
 class TestReconciler:
     """The containers follow the instances."""
