@@ -150,6 +150,12 @@ GOOD: dict[str, dict[str, Any]] = {
     "packages_ready": {"changed": True, "usable": True, "reasons": ["python3-apt is not installed"]},
     "release_prune": {"changed": True, "removed": ["vllm-0.7.3-0123456789"], "kept": ["vllm-0.9.2-0123456789"]},
     "python_venv": {"changed": True, "reason": "there is none", "diff": {"before": "there is none\n", "after": ""}},
+    "managed_python": {
+        "changed": True,
+        "release": "3.12.16",
+        "reason": "there is no Python 3.12",
+        "diff": {"before": "there is no Python 3.12\n", "after": ""},
+    },
     "pip_configuration": {"changed": False, "files": {f"{VENV}/pip.conf": DIGEST}},
     "host_lock": {
         "changed": False,

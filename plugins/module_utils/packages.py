@@ -207,9 +207,13 @@ def index_arguments(sources, installer):
     return ["--index-strategy", "unsafe-best-match"] if installer == "uv" else []
 
 
-def run(command, sources, log=None, cwd=None, path=None):
-    """Run a program and return what it printed, which goes to the file `log` too; raises PackagesError."""
+def run(command, sources, log=None, cwd=None, path=None, more=None):
+    """Run a program and return what it printed, which goes to the file `log` too; raises PackagesError.
+
+    more: further variables of its environment.
+    """
     environment = program_environment(sources)
+    environment.update(more or {})
     if environment.pop("UV_NO_INDEX", None) and command[1:3] in (["pip", "install"], ["pip", "compile"]):
         # uv has no variable for it.
         command = command + ([] if "--no-index" in command else ["--no-index"])

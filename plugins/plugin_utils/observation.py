@@ -254,6 +254,7 @@ NEURON_INFO: dict[str, Check] = {
 ANSWERS: dict[str, dict[str, Check]] = {
     "host_lock": {"held_by": HELD_BY},
     "jupyter_kernel": {"files": FILES},
+    "managed_python": {"release": or_none(of_form("release of Python")), "reason": line},
     "neuron_info": NEURON_INFO,
     "neuron_repository": {
         "reasons": each(line, 1000),

@@ -228,6 +228,8 @@ def test_an_answer_of_another_form_fails_the_task(path: str, value: Any, says: s
         ("neuron_repository", "backups|0", "/var/lib/../x"),
         ("neuron_repository", "key|expires", "soon"),
         ("neuron_repository", "reasons", MISSING),
+        ("managed_python", "release", "3.12"),
+        ("managed_python", "reason", MISSING),
         ("python_venv", "reason", ["x"]),
         ("python_venv", "reason", MISSING),
         ("pip_configuration", f"files|{VENV}/pip.conf", "x"),
