@@ -80,7 +80,7 @@ UBUNTU_IMAGES = {
     "24.04": "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*",
 }
 # The backends that the roles above the driver install.
-INSTALLED = ("in_tree",)
+INSTALLED = ("in_tree", "nxd_inference")
 # What resolve() adds to an entry.
 ADDED = ("name", "id", "packages_role", "ubuntu_image")
 
