@@ -3,7 +3,9 @@
 
     python -m sandbox.demo [--keep]
 
-NEURON_STACK chooses another entry of data/stacks.yml. --keep leaves it running, and says how to use and remove it.
+NEURON_STACK chooses another entry of data/stacks.yml. Those of the backend nxd_inference need a clone of
+github.com/vllm-project/vllm-neuron too, named by NEURONOPS_PLUGIN_REPOSITORY: no package index has that plugin.
+--keep leaves it running, and says how to use and remove it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import re
 import shlex
 import signal
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,11 @@ from plugins.plugin_utils import stacks
 from sandbox import ec2, environment, hosts, image, lifecycle
 from sandbox.fleet import CHECKOUT, Fleet, plain
 from sandbox.progress import Progress
+from sandbox.repositories import plugin_remote
 from sandbox.settings import SandboxError, Settings
 
+# What a stack computes with, the first that it has.
+CARRIERS = ("neuronx-distributed-inference", "transformers-neuronx", "neuronx-distributed")
 INSTANCE_TYPES = ("inf2.xlarge", "trn1.2xlarge")
 ACTIVE = "/opt/aws_neuron_venv_pytorch"
 PORT = 8000
@@ -35,13 +41,16 @@ REQUESTS: list[dict[str, Any]] = [
     {"prompt": "the people of this country", "max_tokens": 16},
     {"prompt": "I would like to know how", "max_tokens": 16},
 ]
+# Other people's, sampled at random, while each of ours is answered.
+SAMPLED: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 24, "temperature": 1.0}
+SAMPLING_CLIENTS = 3
 PYTHON_OF = {"debian11": "3.9", "debian12": "3.11", "debian13": "3.13"}
 WHAT_IS_REAL = """\
 Real:      apt with signatures, DKMS and its compiler, pip and uv, git, systemd, sshd, torch, transformers, vLLM's
            sources and its API server, Ansible with the amazon.aws modules and inventory, the openai client.
 Stands in: moto for EC2 (each instance becomes a systemd container of Debian in the place of Ubuntu); this machine
            for the servers of AWS's apt and pip repositories and of GitHub; a small kernel module, neuron-ls and Python
-           packages for AWS's (transformers-neuronx computes on the CPU); a folder for the PCI devices; a tiny random
+           packages for AWS's ({computes} computes on the CPU); a folder for the PCI devices; a tiny random
            model. There is no Neuron hardware and no AWS account, so the speed says nothing about a real host."""
 
 
@@ -53,6 +62,16 @@ class Demo:
             self.stack = stacks.resolve(stack)
         except stacks.StackError as error:
             raise SandboxError(f"NEURON_STACK: {error}") from None
+        # What vLLM computes with, and the plugin that stands between them.
+        packages = self.stack["python_packages"]
+        self.carrier = next(name for name in CARRIERS if name in packages)
+        self.plugged = self.stack["backend"] == "nxd_inference"
+        if self.plugged and not plugin_remote.clone():
+            raise SandboxError(
+                f"The stack {self.stack['name']} needs the plugin {self.stack['plugin']['name']}, which no package "
+                f"index has. Set {plugin_remote.VARIABLE} to a clone of {self.stack['plugin']['source']} with the commit "
+                f"{self.stack['plugin']['commit']}."
+            )
         self.log = settings.cache / f"{settings.name}-demo.log"
         self.fleet = Fleet(settings, self.log, self.progress.step)
 
@@ -68,7 +87,10 @@ class Demo:
 
     def run(self) -> None:
         say = self.progress.say
-        say(WHAT_IS_REAL)
+        say(WHAT_IS_REAL.format(computes=self.carrier))
+        if self.plugged:
+            plugin = self.stack["plugin"]
+            say(f"Real too:  the plugin {plugin['name']} {plugin['version']}, commit {plugin['commit']}.")
         say(f"\nStack {self.stack['name']} (Neuron SDK {self.stack['sdk']}); Ansible's whole output: {self.log}")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
@@ -105,6 +127,8 @@ class Demo:
             "neuron_venv_lock_path": str(kept / "locks"),
             "vllm_lock_path": str(kept / "locks"),
             "vllm_wheel_path": str(kept / "wheels"),
+            # Some that the user has to choose.
+            **({"vllm_server_max_model_len": 512, "vllm_server_max_num_seqs": 4} if self.plugged else {}),
         }
         with self.settings.variables_file.open("a") as file:
             yaml.safe_dump(of_the_fleet, file)
@@ -140,19 +164,30 @@ class Demo:
             raise SandboxError(f"{', '.join(sorted(set(wrong)))} did not answer what plain greedy decoding gives.")
 
     def ask(self, address: str) -> tuple[str, list[str]]:
-        """The version and the answers of the server on a host, which listens on that host's loopback."""
+        """The version and the answers of the server on a host, while it answers others that are sampled."""
         import openai
 
         with self.fleet.tunnel(address, PORT) as port, openai.OpenAI(
             base_url=f"http://127.0.0.1:{port}/v1", api_key="none", timeout=120
         ) as client:
             model = client.models.list().data[0].id
-            texts = [
-                client.completions.create(
-                    model=model, prompt=request["prompt"], max_tokens=request["max_tokens"], temperature=0
-                ).choices[0].text
-                for request in REQUESTS
-            ]  # fmt: skip
+            asking = threading.Event()
+
+            def sample() -> None:
+                while not asking.is_set():
+                    client.completions.create(model=model, **SAMPLED)
+
+            def greedy(request: dict[str, Any]) -> str:
+                return str(client.completions.create(model=model, temperature=0, **request).choices[0].text)
+
+            with ThreadPoolExecutor(SAMPLING_CLIENTS) as others:
+                sampled = [others.submit(sample) for _client in range(SAMPLING_CLIENTS)]
+                try:
+                    texts = [greedy(request) for request in REQUESTS]
+                finally:
+                    asking.set()
+                for each in sampled:
+                    each.result()
             code = "import importlib.metadata as m; print(m.version('vllm'))"
             version = self.fleet.remote(address, ["sudo", f"{ACTIVE}/bin/python", "-c", code]).strip()
         return version, texts
@@ -166,7 +201,8 @@ class Demo:
 
     def versions(self, address: str) -> list[str]:
         """What runs on a host, as the host says."""
-        packages = ("torch", "torch-neuronx", "neuronx-cc", "transformers-neuronx", "transformers")
+        plugin = [self.stack["plugin"]["name"]] if self.plugged else []
+        packages = ("torch", "torch-neuronx", "neuronx-cc", self.carrier, *plugin, "transformers")
         code = (
             "import importlib.metadata as m, sys; print('Python', sys.version.split()[0]); "
             f"[print(name, m.version(name)) for name in {packages}]"

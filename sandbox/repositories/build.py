@@ -19,7 +19,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sandbox.repositories import apt, faults, git_remote, host_packages, keys, light, python_index, sdists
+from sandbox.repositories import (
+    apt,
+    faults,
+    git_remote,
+    host_packages,
+    keys,
+    light,
+    plugin_remote,
+    python_index,
+    sdists,
+)
 from sandbox.repositories.server import APT, GIT, KEY, PIP, PUBLIC_INDEX
 
 HERE = Path(__file__).parent
@@ -79,6 +89,8 @@ def _git(folder: Path, signing: keys.Keys) -> dict[str, dict[str, str]]:
     with signing.signer("own") as signer:
         git_remote.write_signed(original.with_name("vllm-signed.git"), original, signer)
     light_commits = light.write_git(folder / f"{light.REPOSITORY}.git")
+    if plugin_remote.clone():
+        plugin_remote.write(folder / f"{plugin_remote.REPOSITORY}.git", plugin_remote.clone())
     # Where GitHub has the keys of an account.
     (folder / f"{original.parent.name}.gpg").write_bytes(signing.public("own"))
     return {"commits": commits, "light_commits": light_commits}
@@ -96,12 +108,12 @@ def _inputs(keys_hash: str, expiring_key_hash: str, kernel: str) -> dict[str, st
     made_by = {
         APT: ["apt.py", "build.py", "deb.py", "files", "host_packages.py", "keys.py", "releases.json", "releases.py"],
         PIP: ["light.py", "python_index.py", "releases.json", "releases.py", "wheels.py"],
-        GIT: ["build.py", "files/vllm", "git_remote.py", "light.py", "sdists.json"],
+        GIT: ["build.py", "files/vllm", "git_remote.py", "light.py", "plugin_remote.py", "sdists.json"],
     }
     more: dict[str, list[Path | str]] = {
         APT: [keys_hash, expiring_key_hash, kernel],
         PIP: [python_index.EMULATION, light.FILE],
-        GIT: [keys_hash, light.FILE, light.SOURCES],
+        GIT: [keys_hash, light.FILE, light.SOURCES, plugin_remote.clone(), json.dumps(plugin_remote.pins())],
     }
     return {host: _hash(*(HERE / name for name in names), *more[host]) for host, names in made_by.items()}
 

@@ -26,7 +26,8 @@ DAY = 86400
 OVERLAYS = Path(__file__).with_name("files") / "vllm"
 
 
-def _git(repository: Path, *arguments: str, work_tree: Path | None = None, day: int = 0, stdin: str = "") -> str:
+def git(repository: Path, *arguments: str, work_tree: Path | None = None, day: int = 0, stdin: str = "") -> str:
+    """Run git on a bare repository, with nobody's configuration; return what it says."""
     date = f"{FIRST_DAY + DAY * day} +0000"
     environment = {
         "PATH": os.environ["PATH"],
@@ -68,18 +69,19 @@ def _message(version: str, stand_ins: list[str]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _bare(repository: Path) -> None:
+def bare(repository: Path) -> None:
+    """Make an empty repository that is served as GitHub serves one."""
     repository.mkdir(parents=True)
-    _git(repository, "init", "--quiet", "--bare")
-    _git(repository, "symbolic-ref", "HEAD", "refs/heads/main")
+    git(repository, "init", "--quiet", "--bare")
+    git(repository, "symbolic-ref", "HEAD", "refs/heads/main")
     # As on GitHub: partial clones, and commits by their hash.
     for name in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
-        _git(repository, "config", name, "true")
+        git(repository, "config", name, "true")
 
 
 def write(repository: Path) -> dict[str, str]:
     """Make the bare repository; return the commit of each version."""
-    _bare(repository)
+    bare(repository)
     commits: dict[str, str] = {}
     for day, version in enumerate(sdists.PINS):
         with tempfile.TemporaryDirectory() as folder:
@@ -88,24 +90,24 @@ def write(repository: Path) -> dict[str, str]:
             stand_ins = sorted(path.relative_to(overlay).as_posix() for path in overlay.rglob("*") if path.is_file())
             if stand_ins:
                 shutil.copytree(overlay, tree, dirs_exist_ok=True)
-            _git(repository, "add", "--all", "--force", ".", work_tree=tree)
-            contents = _git(repository, "write-tree")
+            git(repository, "add", "--all", "--force", ".", work_tree=tree)
+            contents = git(repository, "write-tree")
             # The next tree's files may look unchanged to the index: other contents, same size, date and inode.
             (repository / "index").unlink()
         parent = ["-p", list(commits.values())[-1]] if commits else []
-        commits[version] = _git(
+        commits[version] = git(
             repository, "commit-tree", contents, *parent, "-m", _message(version, stand_ins), day=day
         )
-        _git(repository, "update-ref", f"refs/tags/v{version}", commits[version])
-    _git(repository, "update-ref", "refs/heads/main", list(commits.values())[-1])
-    _git(repository, "repack", "-a", "-d", "-q")
-    _git(repository, "pack-refs", "--all")
+        git(repository, "update-ref", f"refs/tags/v{version}", commits[version])
+    git(repository, "update-ref", "refs/heads/main", list(commits.values())[-1])
+    git(repository, "repack", "-a", "-d", "-q")
+    git(repository, "pack-refs", "--all")
     return commits
 
 
 def write_trees(repository: Path, trees: dict[str, tuple[str, dict[str, bytes]]]) -> dict[str, str]:
     """Make a bare repository with a commit and tag for each of {name: (tag, files)}; return the commit of each."""
-    _bare(repository)
+    bare(repository)
     commits: dict[str, str] = {}
     for day, (name, (tag, files)) in enumerate(trees.items()):
         with tempfile.TemporaryDirectory() as folder:
@@ -113,21 +115,21 @@ def write_trees(repository: Path, trees: dict[str, tuple[str, dict[str, bytes]]]
                 file = Path(folder, path)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
-            _git(repository, "add", "--all", "--force", ".", work_tree=Path(folder))
-            contents = _git(repository, "write-tree")
+            git(repository, "add", "--all", "--force", ".", work_tree=Path(folder))
+            contents = git(repository, "write-tree")
             (repository / "index").unlink()
         parent = ["-p", list(commits.values())[-1]] if commits else []
-        commits[name] = _git(repository, "commit-tree", contents, *parent, "-m", f"{name}, {tag}", day=day)
-        _git(repository, "update-ref", f"refs/tags/{tag}", commits[name])
-    _git(repository, "update-ref", "refs/heads/main", list(commits.values())[-1])
+        commits[name] = git(repository, "commit-tree", contents, *parent, "-m", f"{name}, {tag}", day=day)
+        git(repository, "update-ref", f"refs/tags/{tag}", commits[name])
+    git(repository, "update-ref", "refs/heads/main", list(commits.values())[-1])
     return commits
 
 
 def _beside(repository: Path, original: Path) -> None:
     """Make a bare repository with the branch of the original, which stands beside it and has the objects."""
-    _bare(repository)
+    bare(repository)
     (repository / "objects/info/alternates").write_text(f"../../{original.name}/objects\n")
-    _git(repository, "update-ref", "refs/heads/main", _git(original, "rev-parse", "main"))
+    git(repository, "update-ref", "refs/heads/main", git(original, "rev-parse", "main"))
 
 
 def write_moved(repository: Path, original: Path) -> None:
@@ -135,17 +137,17 @@ def write_moved(repository: Path, original: Path) -> None:
     _beside(repository, original)
     for version in sdists.PINS:
         tag = f"refs/tags/v{version}"
-        tree = _git(original, "rev-parse", f"{tag}^{{tree}}")
-        moved = _git(repository, "commit-tree", tree, "-p", _git(original, "rev-parse", tag), "-m", "A moved tag")
-        _git(repository, "update-ref", tag, moved)
+        tree = git(original, "rev-parse", f"{tag}^{{tree}}")
+        moved = git(repository, "commit-tree", tree, "-p", git(original, "rev-parse", tag), "-m", "A moved tag")
+        git(repository, "update-ref", tag, moved)
 
 
 def write_signed(repository: Path, original: Path, signer: Signer) -> None:
     """Make a copy in which each tag is an object of its own, signed; upstream's are not."""
     _beside(repository, original)
     for version in sdists.PINS:
-        commit = _git(original, "rev-parse", f"refs/tags/v{version}")
+        commit = git(original, "rev-parse", f"refs/tags/v{version}")
         header = f"object {commit}\ntype commit\ntag v{version}\ntagger {AUTHOR} <{MAIL}> {FIRST_DAY} +0000\n"
         text = f"{header}\nvLLM {version}, signed by the neuronops sandbox\n".encode()
         signed = text + signer.detached(text)
-        _git(repository, "update-ref", f"refs/tags/v{version}", _git(repository, "mktag", stdin=signed.decode()))
+        git(repository, "update-ref", f"refs/tags/v{version}", git(repository, "mktag", stdin=signed.decode()))
