@@ -41,7 +41,7 @@ HEAD = """<!-- Written by `make docs` from data/stacks.yml; change that file. --
 """
 
 NOT_YET = """What is *not installed yet* is refused by the roles before anything is changed: its versions are those that
-AWS names, and the roles that install its backend are still to come. All others are out of AWS's support.
+its makers name, and the role that installs its backend is still to come.
 """
 
 # What an entry is built on, the first that it has.

@@ -69,8 +69,8 @@ class Demo:
         if self.plugged and not plugin_remote.clone():
             raise SandboxError(
                 f"The stack {self.stack['name']} needs the plugin {self.stack['plugin']['name']}, which no package "
-                f"index has. Set {plugin_remote.VARIABLE} to a clone of {self.stack['plugin']['source']} with the commit "
-                f"{self.stack['plugin']['commit']}."
+                f"index has. Set {plugin_remote.VARIABLE} to a clone of {self.stack['plugin']['source']} with the "
+                f"commit {self.stack['plugin']['commit']}."
             )
         self.log = settings.cache / f"{settings.name}-demo.log"
         self.fleet = Fleet(settings, self.log, self.progress.step)

@@ -239,7 +239,7 @@ def test_a_trn2_is_launched_for_a_stack_that_drives_it(cloud: Cloud) -> None:
         ([("inf2.xlarge", 1)], {"launch_subnet_id": "subnet-00000000"}, "subnet-00000000"),
         ([("inf2.xlarge", 1)], {"launch_key_name": "nobodys"}, "nobodys"),
         ([("inf2.xlarge", 1)], {"neuron_stack": "vllm-9.9.9"}, "vllm-9.9.9"),
-        ([("inf2.xlarge", 1)], {"neuron_stack": "vllm-0.13.0"}, "vllm-0.13.0 is of the backend nxd_inference"),
+        ([("inf2.xlarge", 1)], {"neuron_stack": "optimum-0.4.5"}, "optimum-0.4.5 is of the backend optimum_neuron"),
     ],
 )
 def test_wrong_variables_are_refused_before_anything_is_made(
