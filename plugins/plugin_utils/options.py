@@ -25,7 +25,7 @@ COLLECTION = Path(__file__).resolve().parents[2]
 PLAYBOOKS = COLLECTION / "data" / "options.yml"
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 # Text of several lines; every other text is one line, as it becomes a line of a file, of a command or of a message.
-MULTILINE = ("neuron_driver_repository_key", "vllm_source_key")
+MULTILINE = ("neuron_driver_repository_key", "vllm_source_key", "vllm_plugin_source_key")
 # Never shown in a message. What is named *_environment may hold a key.
 SECRET = re.compile(r"_(api_key|environment)$")
 # Facts that a role sets for the plays after it.

@@ -232,7 +232,9 @@ def test_a_password_of_a_proxy_is_refused_with_the_way_out() -> None:
         ("me:SECRET@mirror.example:vllm", True),
     ],
 )
-@pytest.mark.parametrize("name", ["vllm_source", "vllm_wheel_mirror", "neuron_venv_index_url", "vllm_wheelhouse"])
+@pytest.mark.parametrize(
+    "name", ["vllm_source", "vllm_plugin_source", "vllm_wheel_mirror", "neuron_venv_index_url", "vllm_wheelhouse"]
+)
 def test_an_address_that_holds_a_secret_is_refused_by_its_parts(name: str, source: str, secret: bool) -> None:
     if not secret:
         assert convert(name, source, {"type": "str"}) == source
@@ -260,3 +262,14 @@ def test_entries_of_a_list_of_dictionaries_are_checked() -> None:
     for wrong, said in ((incomplete, "count is required"), (misspelt, "did you mean instance_type")):
         with pytest.raises(OptionError, match=said):
             convert("launch_groups", [wrong], spec)
+
+
+@pytest.mark.parametrize("name", options.MULTILINE)
+def test_a_key_has_several_lines(name: str) -> None:
+    owner = next(role for role in options.roles() if name in options.specification(role))
+    assert convert(name, "-----BEGIN\n\nabc\n-----END\n", options.specification(owner)[name]).count("\n") == 4
+
+
+def test_every_option_for_a_key_takes_several_lines() -> None:
+    keys = {name for _owner, name in EVERY if name.endswith(("source_key", "repository_key"))}
+    assert keys == set(options.MULTILINE)
