@@ -438,8 +438,8 @@ class TestKernel:
         ("release", "way_out"),
         [
             ("5.4.0-1128-aws", "one whose driver builds on it: vllm-0.4.2, vllm-0.3.3"),
-            ("6.13.0-1-aws", "no stack that this collection installs"),
-            ("6.18.44-fc", "no stack that this collection installs"),
+            ("6.13.0-1-aws", "one whose driver builds on it: vllm-0.16.0, vllm-0.13.0, vllm-0.11.0"),
+            ("6.18.44-fc", "one whose driver builds on it: vllm-0.16.0, vllm-0.13.0"),
         ],
     )
     def test_outside_it_is_refused_with_the_kernel_and_the_way_out(self, release: str, way_out: str) -> None:

@@ -34,6 +34,6 @@ def test_systems_are_told_by_python_and_kernel(stack: str, expected: str) -> Non
 
 
 def test_what_the_roles_do_not_install_says_so() -> None:
-    rows = [line for line in versions.text().splitlines() if line.startswith("| `vllm-0.13.0` | 2.28.1 |")]
+    rows = [line for line in versions.text().splitlines() if line.startswith("| `optimum-0.4.5` | 2.26.1 |")]
     assert [row.split(" | ")[6] for row in rows] == ["read, not installed yet"]
     assert versions.evidence(stacks.resolve("vllm-0.9.2")) == "served"
