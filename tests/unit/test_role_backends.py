@@ -8,56 +8,96 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import options, stacks
 
 OTHERS = [name for name, entry in stacks.load()["stacks"].items() if entry["backend"] not in stacks.INSTALLED]
-NOT_SERVED = [name for name, entry in stacks.load()["stacks"].items() if entry["backend"] == "optimum_neuron"]
 SERVED = [name for name, entry in stacks.load()["stacks"].items() if entry["backend"] == "nxd_inference"]
-
-
-UNREACHABLE = {"vllm_server_model": "/srv/models/llama", "ansible_host": "unreachable.invalid"}
+UNREACHABLE = {
+    "vllm_server_model": "/srv/models/llama",
+    "vllm_server_max_model_len": 2048,
+    "ansible_host": "unreachable.invalid",
+}
 
 
 def preflight(folder: Path, role: str, stack: str, **more: str) -> str:
     """Run a role's checks of its options on a host that cannot be reached, and return what is said."""
     tasks = [{"ansible.builtin.import_role": {"name": f"neuronops.vllm.{role}", "tasks_from": "preflight"}}]
-    play = [{"hosts": "all", "gather_facts": False, "tasks": tasks}]
-    (folder / "play.yml").write_text(json.dumps(play), encoding="utf-8")
-    given = {
-        "neuron_stack": stack,
-        "vllm_server_model": "/srv/models/llama",
-        "vllm_server_max_model_len": 2048,
-        "ansible_host": "unreachable.invalid",
-    }
-    command = [
-        str(Path(sys.executable).parent / "ansible-playbook"),
-        "play.yml",
-        "-i",
-        "host1,",
-        "-e",
-        json.dumps(given),
-    ]
+    content = [{"hosts": "all", "gather_facts": False, "tasks": tasks}]
+    (folder / "play.yml").write_text(json.dumps(content), encoding="utf-8")
+    return play(folder, "play.yml", {"neuron_stack": stack, **UNREACHABLE, **more})
+
+
+def play(folder: Path, playbook: str, given: dict[str, Any]) -> str:
+    """Run a playbook with variables, and return what is said where it fails."""
+    (folder / "hosts.ini").write_text("[neuron]\nhost1\n", encoding="utf-8")
+    program = str(Path(sys.executable).parent / "ansible-playbook")
+    command = [program, playbook, "-i", "hosts.ini", "-e", json.dumps(given)]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(options.COLLECTION / "ansible.cfg")}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return " ".join(done.stdout.replace("\\n", " ").split()) if done.returncode else ""
 
 
-@pytest.mark.parametrize("role", ["transformers_neuronx", "vllm_server"])
-def test_a_stack_of_another_backend_is_refused_before_the_host_is_touched(role: str, tmp_path: Path) -> None:
-    said = preflight(tmp_path, role, OTHERS[0])
-    backend = stacks.resolve(OTHERS[0])["backend"]
-    assert f"The stack {OTHERS[0]} for host1 is of the backend {backend}, which this version of the collection" in said
+@pytest.mark.parametrize("stack", OTHERS)
+@pytest.mark.parametrize("role", ["vllm", "vllm_server"])
+def test_a_stack_of_another_backend_is_refused_before_the_host_is_touched(
+    role: str, stack: str, tmp_path: Path
+) -> None:
+    said = preflight(tmp_path, role, stack)
+    backend = stacks.resolve(stack)["backend"]
+    assert f"The stack {stack} for host1 is of the backend {backend}, which this version of the collection" in said
     assert "docs/versions.md lists them. Nothing was changed." in said and "unreachable=0" in said
-    assert preflight(tmp_path, role, stacks.load()["default"]) == ""
 
 
-def test_vllm_with_a_plugin_from_source_is_taken_and_with_another_refused(tmp_path: Path) -> None:
-    entries = stacks.load()["stacks"]
-    plugged = next(name for name, entry in entries.items() if entry["backend"] == "nxd_inference")
-    assert preflight(tmp_path, "vllm", plugged) == ""
-    other = next(name for name, entry in entries.items() if entry["backend"] == "optimum_neuron")
-    said = preflight(tmp_path, "vllm", other)
-    assert f"The stack {other} for host1 is of the backend optimum_neuron, which this version" in said
+@pytest.mark.parametrize(
+    ("role", "stack", "other"),
+    [
+        ("transformers_neuronx", "vllm-0.13.0", "nxd_inference"),
+        ("nxd_inference", "vllm-0.9.2", "transformers_neuronx"),
+    ],
+)
+def test_a_role_for_neurons_packages_names_the_other_for_a_stack_that_is_not_its_own(
+    role: str, stack: str, other: str, tmp_path: Path
+) -> None:
+    said = preflight(tmp_path, role, stack)
+    assert f"The stack {stack} for host1 is of the backend" in said
+    assert (
+        f"installed by the role neuronops.vllm.{other}, not by neuronops.vllm.{role}. Run that role in its place"
+        in said
+    )
     assert "Nothing was changed." in said and "unreachable=0" in said
+    assert preflight(tmp_path, other, stack) == ""
+    # What is to be removed is there whatever the stack is.
+    assert preflight(tmp_path, role, stack, **{f"{role}_state": "absent"}) == ""
+
+
+@pytest.mark.parametrize("role", ["transformers_neuronx", "nxd_inference"])
+def test_neurons_packages_of_a_backend_that_is_not_installed_are_refused(role: str, tmp_path: Path) -> None:
+    said = preflight(tmp_path, role, "optimum-0.4.5")
+    assert "is of the backend optimum_neuron, which this version of the collection does not install." in said
+    assert "one of the backend in_tree or nxd_inference" in said
+    assert "Nothing was changed." in said and "unreachable=0" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"neuron_stack": "vllm-0.13.0", "nxd_inference_exact": "perhaps"}, "nxd_inference_exact is 'perhaps'"),
+        ({"neuron_stack": "vllm-0.9.2", "transformers_neuronx_exact": "perhaps"}, "transformers_neuronx_exact is"),
+        ({"neuron_stack": "optimum-0.4.5"}, "is of the backend optimum_neuron, which this version"),
+        ({"neuron_stack": "vllm-0.13.0", "nxd_inference_venv": "/srv/venv"}, "nxd_inference_venv is given with -e"),
+        ({"neuron_stack": "vllm-0.13.0", "nxd_inference_state": "absent"}, "nxd_inference_state is absent for host1"),
+    ],
+    ids=str,
+)
+def test_site_takes_the_role_that_the_stack_names(given: dict[str, Any], says: str, tmp_path: Path) -> None:
+    said = play(tmp_path, str(options.COLLECTION / "playbooks" / "site.yml"), {**given, **UNREACHABLE})
+    assert says in said and "othing was changed" in said and "unreachable=0" in said
+
+
+@pytest.mark.parametrize("stack", [stacks.load()["default"], *SERVED])
+@pytest.mark.parametrize("role", ["vllm", "vllm_server"])
+def test_a_stack_that_the_roles_install_is_taken(role: str, stack: str, tmp_path: Path) -> None:
+    assert preflight(tmp_path, role, stack) == ""
