@@ -22,7 +22,7 @@ UNREACHABLE = {
 }
 
 
-def preflight(folder: Path, role: str, stack: str, **more: str) -> str:
+def preflight(folder: Path, role: str, stack: str, **more: Any) -> str:
     """Run a role's checks of its options on a host that cannot be reached, and return what is said."""
     tasks = [{"ansible.builtin.import_role": {"name": f"neuronops.vllm.{role}", "tasks_from": "preflight"}}]
     content = [{"hosts": "all", "gather_facts": False, "tasks": tasks}]
@@ -101,3 +101,20 @@ def test_site_takes_the_role_that_the_stack_names(given: dict[str, Any], says: s
 @pytest.mark.parametrize("role", ["vllm", "vllm_server"])
 def test_a_stack_that_the_roles_install_is_taken(role: str, stack: str, tmp_path: Path) -> None:
     assert preflight(tmp_path, role, stack) == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"vllm_source": "https://a.example/x.tar.gz"}, "set vllm_source_checksum to its SHA-256"),
+        ({"vllm_plugin_source": "https://a.example/x.bundle"}, "set vllm_plugin_source_checksum to its SHA-256"),
+        ({"neuron_stack_overrides": {"plugin": {"commit": "abc"}}}, "A commit of the stack is abc; a commit has 40"),
+        ({"neuron_stack": "vllm-0.9.2", "vllm_plugin_source": "/srv/x"}, "vllm-0.9.2 has no plugin that is built from"),
+    ],
+    ids=str,
+)
+def test_sources_that_cannot_be_meant_are_refused_in_words_that_a_rescue_gets(
+    given: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    said = preflight(tmp_path, "vllm", given.get("neuron_stack", SERVED[0]), **given)
+    assert says in said and "One or more items failed" not in said and "unreachable=0" in said
