@@ -207,6 +207,13 @@ def index_arguments(sources, installer):
     return ["--index-strategy", "unsafe-best-match"] if installer == "uv" else []
 
 
+def link_arguments(sources, installer, folder):
+    """Return the arguments that have uv or pip look into a folder too, besides wherever it looks for packages."""
+    # uv takes what its command says in the place of its variable, and pip both.
+    known = program_environment(sources).get("UV_FIND_LINKS", "") if installer == "uv" else ""
+    return [word for place in [folder] + known.split(",") if place for word in ("--find-links", place)]
+
+
 def run(command, sources, log=None, cwd=None, path=None, more=None):
     """Run a program and return what it printed, which goes to the file `log` too; raises PackagesError.
 

@@ -54,6 +54,12 @@ options:
     type: list
     elements: str
     default: []
+  wheels:
+    description:
+      - Folder of the host with wheels of the lock that no index has, such as those that were built from source. It is
+        looked into besides the indexes, and besides a wheelhouse.
+    type: path
+    version_added: 0.2.0
   exact:
     description: Remove packages that are in no lock and no manifest of the environment.
     type: bool
@@ -118,6 +124,7 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.packages import (
     check_lock,
     have_uv,
     index_arguments,
+    link_arguments,
     make_folders,
     parse_lock,
     run,
@@ -224,7 +231,12 @@ class Environment:
                 command = self.command(["install"]) + ["--no-deps", "--require-hashes", "--no-build-isolation"]
                 if self.module.params["installer"] == "pip":
                     command.append("--no-compile")  # as uv does; what is used is compiled when it is first imported
-                self.run(command + index_arguments(self.sources, self.module.params["installer"]) + ["-r", file.name])
+                command += index_arguments(self.sources, self.module.params["installer"])
+                if self.module.params["wheels"]:
+                    command += link_arguments(
+                        self.sources, self.module.params["installer"], self.module.params["wheels"]
+                    )
+                self.run(command + ["-r", file.name])
             finally:
                 os.unlink(file.name)
 
@@ -383,6 +395,7 @@ def main():
             imports=dict(type="list", elements="str", default=[]),
             excluded=dict(type="list", elements="str", default=[]),
             exact=dict(type="bool", default=False),
+            wheels=dict(type="path"),
             **ARGUMENTS,
         ),
         supports_check_mode=True,

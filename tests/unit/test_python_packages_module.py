@@ -7,9 +7,12 @@ The environment and its interpreter are real. Installing is a stand-in that lays
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +24,7 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.environment import 
 from ansible_collections.neuronops.vllm.plugins.modules import python_packages
 
 from tests.unit.test_packages import LOCK
+from tests.unit.tiny_wheel import make_wheel
 
 IDNA = "idna==3.10 \\\n    --hash=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n"
 DEMO = "demo-core==1.0 \\\n    --hash=sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n"
@@ -486,3 +490,30 @@ def test_other_users_can_read_what_was_installed(run: Any, environment: Path, in
         assert not run()["changed"]
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize("program", ["uv", "pip"])
+@pytest.mark.parametrize("wheelhouse", [True, False])
+def test_a_wheel_that_was_built_is_found_beside_all_others(
+    program: str,
+    wheelhouse: bool,
+    run_module: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the real programs: one package of the wheelhouse or of the host's find-links, one that was built."""
+    venv, others, built = tmp_path / "venv", tmp_path / "others", tmp_path / "built"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    wheels = [make_wheel(others, "other", "1.0"), make_wheel(built, "made-here", "1.0+empty")]
+    lock = "".join(
+        f"{name} \\\n    --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+        for name, wheel in zip(("other==1.0", "made-here==1.0+empty"), wheels, strict=True)
+    )
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "none") if wheelhouse else str(others))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(python_packages, "have_uv", lambda *_arguments: str(Path(sys.executable).parent / "uv"))
+    arguments = {"name": "demo", "path": str(venv), "lock": lock, "installer": program, "wheels": str(built)}
+    sources = {"wheelhouse": str(others)} if wheelhouse else {}
+    answer = run_module(python_packages, **arguments, sources=sources)
+    assert answer.get("packages") == {"other": "1.0", "made-here": "1.0+empty"}, answer
