@@ -20,7 +20,7 @@ git -C "$unpacked" init --quiet
 git -C "$unpacked" add --all
 rm -rf "$copy"
 
-needed='^(\./)?(FILES\.json|MANIFEST\.json|README\.md|LICENSE|CHANGELOG\.rst|SECURITY\.md|changelogs/changelog\.yaml|docs/(versions|releases|faults)\.md'
+needed='^(\./)?(FILES\.json|MANIFEST\.json|README\.md|LICENSE|CHANGELOG\.rst|SECURITY\.md|changelogs/changelog\.yaml|docs/(versions|launch|releases|faults)\.md'
 needed+='|(data|inventories|meta|playbooks|plugins|roles)/.*)$'
 if tar -tzf "$artifact"/neuronops-vllm-*.tar.gz | grep -v '/$' | grep -vE "$needed"; then
   echo "The artifact holds the above, which no user needs: name it in build_ignore of galaxy.yml." >&2
