@@ -37,6 +37,8 @@ TRIED = re.compile(
 PYTEST_SUMMARY = re.compile(r"^[ │]*(?:=+ )?(\d+ (?:passed|failed|error|skipped).*?) in [\d.]+s", re.MULTILINE)
 # A sandbox of its own, so that one left by `make demo KEEP=1` is not in the way.
 SANDBOX = {"NEURONOPS_SANDBOX_NAME": "neuronops-test", "NEURONOPS_SANDBOX_SUBNET": "10.208.0.0/24"}
+# Seconds. Docker answers when a host of many gigabytes is gone: over a minute on a disk that does other work.
+DOCKER = {"DOCKER_TIMEOUT": "600"}
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ def run(part: Part, environment: dict[str, str]) -> Result:
 def environment_of_tests(own: dict[str, str]) -> dict[str, str]:
     """Return the environment that the parts run in."""
     state = f"{own['NEURONOPS_CACHE']}/sandbox/{SANDBOX['NEURONOPS_SANDBOX_NAME']}"
-    return {**own, **SANDBOX, "NEURONOPS_SANDBOX_STATE": state}
+    return {**own, **SANDBOX, **DOCKER, "NEURONOPS_SANDBOX_STATE": state}
 
 
 @contextmanager
