@@ -55,11 +55,13 @@ def main(wanted: dict) -> None:
         sys.exit(f"vLLM chooses the platform {chosen}, and should choose {wanted['platform']}.")
     say(f"vLLM chooses {chosen}")
     sys.argv[1:] = ["--help"]
+    status = None
     try:
         runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")
     except SystemExit as ended:
-        if ended.code:
-            sys.exit(f"The API server's help ended with status {ended.code}.")
+        status = ended.code
+    if status not in (None, 0):
+        sys.exit(f"The API server's help ended with status {status}.")
     say("the API server said its help")
 
 
