@@ -74,7 +74,7 @@ FAST = [
     Part("mypy", "mypy plugins/plugin_utils sandbox tests"),
     Part("changelog", "antsibull-changelog lint"),
     Part("docs", f"antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck {COLLECTION}"),
-    Part("unit", "pytest tests/unit --cov=plugins --cov-report=term --cov-fail-under=90", minutes=20),
+    Part("unit", "pytest tests/unit --cov=plugins --cov-report=term --cov-fail-under=90", minutes=40),
     Part("fuzz", f"{FUZZ_TOOLS} && pytest tests/fuzz", minutes=20),
 ]
 # The demonstration removes its sandbox at the end, so it has one of its own.
@@ -95,7 +95,7 @@ def core_installed(version: str, python: str) -> Part:
 
 def core_unit(version: str, python: str) -> Part:
     """The unit tests alone."""
-    return Part(f"core-{version}-unit", f"tests/core.sh {version} {python} unit", minutes=15)
+    return Part(f"core-{version}-unit", f"tests/core.sh {version} {python} unit", minutes=30)
 
 
 def molecule(*scenarios: str) -> Part:
