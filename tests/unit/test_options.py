@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible.parsing.splitter import parse_kv
 from ansible.parsing.utils.yaml import from_yaml
-from ansible_collections.neuronops.vllm.plugins.lookup import options as options_lookup
+from ansible.plugins.loader import lookup_loader
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import options
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.options import OptionError, convert, converted, unknown
 
@@ -130,7 +130,7 @@ class Counting:
 
 def test_options_are_templated_again_only_when_a_variable_has_changed() -> None:
     templar = Counting()
-    lookup = options_lookup.LookupModule(loader=None, templar=templar)
+    lookup = lookup_loader.get("neuronops.vllm.options", loader=None, templar=templar)
     variables = {"vllm_server_model": "first model", "of_another": ["x"]}
     assert lookup.run(["vllm_server", "model"], variables) == ["first model"]
     assert lookup.run(["vllm_server", "model"], dict(variables)) == ["first model"] and templar.asked == 1
