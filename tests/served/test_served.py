@@ -122,7 +122,7 @@ def install(stack: dict[str, Any], python: str, work: Path, neuron_index: str, c
     variables = {
         "venv": str(venv),
         "work": str(work),
-        "neuron_index": neuron_index,
+        "index_url": neuron_index,
         "neuron_stack": stack["name"],
         "neuron_stack_overrides": {"vllm": {"commit": commit}},
         "vllm_source": str(CACHE / "repositories/www/github.com/vllm-project/vllm.git"),
