@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A git remote with the real sources of the plugin vllm-neuron, out of a clone that the user names.
 
-No package index has them, so NEURONOPS_PLUGIN_REPOSITORY says where a clone is: a folder, or an address that git knows.
-Served are the commits that data/stacks.yml pins, each under its tag. Without that variable there is no such remote.
+No package index has them, so NEURONOPS_PLUGIN_REPOSITORY names the folder of a clone. Served are the commits
+that data/stacks.yml pins, each under its tag. Without that variable there is no such remote.
 """
 
 from __future__ import annotations
