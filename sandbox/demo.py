@@ -171,11 +171,12 @@ class Demo:
             base_url=f"http://127.0.0.1:{port}/v1", api_key="none", timeout=120
         ) as client:
             model = client.models.list().data[0].id
-            asking = threading.Event()
+            asked, sampling = threading.Event(), threading.Event()
 
             def sample() -> None:
-                while not asking.is_set():
+                while not asked.is_set():
                     client.completions.create(model=model, **SAMPLED)
+                    sampling.set()
 
             def greedy(request: dict[str, Any]) -> str:
                 return str(client.completions.create(model=model, temperature=0, **request).choices[0].text)
@@ -183,9 +184,12 @@ class Demo:
             with ThreadPoolExecutor(SAMPLING_CLIENTS) as others:
                 sampled = [others.submit(sample) for _client in range(SAMPLING_CLIENTS)]
                 try:
+                    # From the first answer on there is always one of them at work.
+                    if not sampling.wait(timeout=120):
+                        raise SandboxError(f"The server on {address} gave no sampled answer within 120 seconds.")
                     texts = [greedy(request) for request in REQUESTS]
                 finally:
-                    asking.set()
+                    asked.set()
                 for each in sampled:
                     each.result()
             code = "import importlib.metadata as m; print(m.version('vllm'))"
