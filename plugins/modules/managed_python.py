@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: managed_python
 author: neuronops.vllm contributors (@neuronops)
-version_added: 0.1.0
+version_added: 0.2.0
 short_description: Have a Python that the system has no packages for
 description:
   - Brings an interpreter of python-build-standalone into a folder of its own, with C(uv python install). uv takes a
