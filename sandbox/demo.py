@@ -3,8 +3,9 @@
 
     python -m sandbox.demo [--keep]
 
-NEURON_STACK chooses another entry of data/stacks.yml. Those of the backend nxd_inference need a clone of
-github.com/vllm-project/vllm-neuron too, named by NEURONOPS_PLUGIN_REPOSITORY: no package index has that plugin.
+NEURON_STACK chooses another entry of data/stacks.yml. Those of the backend nxd_inference need the plugin vllm-neuron,
+which no package index has: NEURONOPS_PLUGIN_REPOSITORY names a clone of github.com/vllm-project/vllm-neuron to serve it
+from, and without that the sandbox's stand-in is served.
 --keep leaves it running, and says how to use and remove it.
 """
 
@@ -66,12 +67,6 @@ class Demo:
         packages = self.stack["python_packages"]
         self.carrier = next(name for name in CARRIERS if name in packages)
         self.plugged = self.stack["backend"] == "nxd_inference"
-        if self.plugged and not plugin_remote.clone():
-            raise SandboxError(
-                f"The stack {self.stack['name']} needs the plugin {self.stack['plugin']['name']}, which no package "
-                f"index has. Set {plugin_remote.VARIABLE} to a clone of {self.stack['plugin']['source']} with the "
-                f"commit {self.stack['plugin']['commit']}."
-            )
         self.log = settings.cache / f"{settings.name}-demo.log"
         self.fleet = Fleet(settings, self.log, self.progress.step)
 
@@ -89,8 +84,7 @@ class Demo:
         say = self.progress.say
         say(WHAT_IS_REAL.format(computes=self.carrier))
         if self.plugged:
-            plugin = self.stack["plugin"]
-            say(f"Real too:  the plugin {plugin['name']} {plugin['version']}, commit {plugin['commit']}.")
+            say(self.which_plugin())
         say(f"\nStack {self.stack['name']} (Neuron SDK {self.stack['sdk']}); Ansible's whole output: {self.log}")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
@@ -108,6 +102,17 @@ class Demo:
                 raise SandboxError(f"The second run was to change nothing on any host; changed: {changed}.")
         with self.progress.phase("Ask each server (openai client, SSH tunnel)"):
             self.ask_all()
+
+    def which_plugin(self) -> str:
+        """Which plugin is served, the real one or the stand-in."""
+        plugin = self.stack["plugin"]
+        name = f"the plugin {plugin['name']} {plugin['version']}"
+        if plugin_remote.clone():
+            return f"Real too:  {name}, commit {plugin['commit']}."
+        return (
+            f"Stands in: {name} is the sandbox's own too, written for these tests (sandbox/emulation/vllm-neuron).\n"
+            f"           Set {plugin_remote.VARIABLE} to a clone of {plugin['source']} for the real one."
+        )
 
     def write_variables(self) -> None:
         state = ec2.read(self.settings) or {}

@@ -10,12 +10,14 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
+from typing import Any
 
 import yaml
 from cryptography import x509
 
 from plugins.plugin_utils import stacks
 from sandbox import certificates, ec2, engine, hardware, hosts, image, network
+from sandbox.repositories import plugin_remote
 from sandbox.repositories.build import build as build_repositories
 from sandbox.settings import SandboxError, Settings
 
@@ -99,23 +101,34 @@ def _make_repositories(settings: Settings) -> None:
                 shutil.rmtree(settings.served / part.name, ignore_errors=True)
                 new.replace(settings.served / part.name)
             shutil.copy(cached / "facts.json", made_from)
-    default = stacks.load()["default"]
-    variables = {
+    settings.variables_file.write_text("# Written by `python -m sandbox up`.\n---\n" + yaml.safe_dump(variables(facts)))
+
+
+def variables(facts: dict[str, Any]) -> dict[str, Any]:
+    """What plays against the sandbox need, from what build() says of its repositories."""
+    stack = f"neuron_stack | default('{stacks.load()['default']}')"
+    return {
         "neuron_driver_repository_key_fingerprint": facts["fingerprint"],
         "vllm_server_model": image.MODEL,
         # The repositories have their names on the sandbox's network alone: this machine cannot resolve from them.
         "neuron_venv_lock_resolver": "{{ inventory_hostname }}",
-        "neuron_stack_overrides": {
+        "neuron_stack_overrides": f"{{{{ sandbox_overrides | combine(sandbox_plugins[{stack}] | default({{}})) }}}}",
+        "sandbox_overrides": {
             # The containers share this machine's kernel; what DKMS builds against are Debian's headers.
             "kernel": {"minimum": None, "below": None},
-            "vllm": {"commit": f"{{{{ sandbox_commits[neuron_stack | default('{default}')] | default(none) }}}}"},
+            "vllm": {"commit": f"{{{{ sandbox_commits[{stack}] | default(none) }}}}"},
         },
         "sandbox_commits": {
             **{f"vllm-{version}": commit for version, commit in facts["commits"].items()},
             **facts["light_commits"],
         },
+        # The stand-in of a plugin has commits of the sandbox's own; a stack without a plugin must be told of none.
+        "sandbox_plugins": {
+            name: {"plugin": {"commit": facts["plugin_commits"][entry["plugin"]["ref"]]}}
+            for name, entry in plugin_remote.entries().items()
+            if entry["plugin"]["ref"] in facts["plugin_commits"]
+        },
     }
-    settings.variables_file.write_text("# Written by `python -m sandbox up`.\n---\n" + yaml.safe_dump(variables))
 
 
 def ec2_down(settings: Settings) -> None:

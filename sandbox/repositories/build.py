@@ -89,11 +89,10 @@ def _git(folder: Path, signing: keys.Keys) -> dict[str, dict[str, str]]:
     with signing.signer("own") as signer:
         git_remote.write_signed(original.with_name("vllm-signed.git"), original, signer)
     light_commits = light.write_git(folder / f"{light.REPOSITORY}.git")
-    if plugin_remote.clone():
-        plugin_remote.write(folder / f"{plugin_remote.REPOSITORY}.git", plugin_remote.clone())
+    plugin_commits = plugin_remote.write(folder / f"{plugin_remote.REPOSITORY}.git", plugin_remote.clone())
     # Where GitHub has the keys of an account.
     (folder / f"{original.parent.name}.gpg").write_bytes(signing.public("own"))
-    return {"commits": commits, "light_commits": light_commits}
+    return {"commits": commits, "light_commits": light_commits, "plugin_commits": plugin_commits}
 
 
 def _public_index(folder: Path) -> str | None:
@@ -110,10 +109,11 @@ def _inputs(keys_hash: str, expiring_key_hash: str, kernel: str) -> dict[str, st
         PIP: ["light.py", "python_index.py", "releases.json", "releases.py", "wheels.py"],
         GIT: ["build.py", "files/vllm", "git_remote.py", "light.py", "plugin_remote.py", "sdists.json"],
     }
+    plugin: list[Path | str] = [plugin_remote.STAND_IN, plugin_remote.clone(), json.dumps(plugin_remote.entries())]
     more: dict[str, list[Path | str]] = {
         APT: [keys_hash, expiring_key_hash, kernel],
         PIP: [python_index.EMULATION, light.FILE],
-        GIT: [keys_hash, light.FILE, light.SOURCES, plugin_remote.clone(), json.dumps(plugin_remote.pins())],
+        GIT: [keys_hash, light.FILE, light.SOURCES, *plugin],
     }
     return {host: _hash(*(HERE / name for name in names), *more[host]) for host, names in made_by.items()}
 

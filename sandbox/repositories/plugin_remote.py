@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A git remote with the real sources of the plugin vllm-neuron, out of a clone that the user names.
+"""A git remote with the plugin vllm-neuron: the real one out of a clone that the user names, or the sandbox's stand-in.
 
-No package index has them, so NEURONOPS_PLUGIN_REPOSITORY names the folder of a clone. Served are the commits
-that data/stacks.yml pins, each under its tag. Without that variable there is no such remote.
+No package index has the real sources, so NEURONOPS_PLUGIN_REPOSITORY names the folder of a clone. Of it the commits that
+data/stacks.yml pins are served, each under its tag. Without that variable the tags lead to the stand-in of
+emulation/vllm-neuron, whose commits are the sandbox's own, as those of vLLM are.
 """
 
 from __future__ import annotations
@@ -10,20 +11,30 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from plugins.plugin_utils import stacks
-from sandbox.repositories.git_remote import bare, git
+from sandbox.repositories.git_remote import bare, git, write_trees
 from sandbox.settings import SandboxError
 
 VARIABLE = "NEURONOPS_PLUGIN_REPOSITORY"
 REPOSITORY = "vllm-project/vllm-neuron"
+STAND_IN = Path(__file__).parents[1] / "emulation" / "vllm-neuron"
+
+
+def entries() -> dict[str, dict[str, Any]]:
+    """The stacks of data/stacks.yml that build the plugin from this repository, by name."""
+    return {
+        name: entry
+        for name, entry in stacks.load()["stacks"].items()
+        if entry.get("plugin", {}).get("source", "").endswith(f"/{REPOSITORY}.git")
+    }
 
 
 def pins() -> dict[str, str]:
     """The commit of each tag that a stack builds the plugin from."""
-    plugins = [entry["plugin"] for entry in stacks.load()["stacks"].values() if "plugin" in entry]
-    found = [plugin for plugin in plugins if plugin.get("source", "").endswith(f"/{REPOSITORY}.git")]
-    return {plugin["ref"]: plugin["commit"] for plugin in found if plugin["commit"]}
+    plugins = [entry["plugin"] for entry in entries().values()]
+    return {plugin["ref"]: plugin["commit"] for plugin in plugins if plugin["commit"]}
 
 
 def clone() -> str:
@@ -31,8 +42,28 @@ def clone() -> str:
     return os.environ.get(VARIABLE, "")
 
 
+def trees() -> dict[str, tuple[str, dict[str, bytes]]]:
+    """Tag -> (the same, the files of the stand-in under it), as git_remote.write_trees() takes them."""
+    paths = sorted(path for path in STAND_IN.rglob("*") if path.is_file() and path.suffix in (".md", ".py"))
+    found = {}
+    for entry in entries().values():
+        values = {b"@VERSION@": entry["plugin"]["version"], b"@VLLM@": entry["vllm"]["version"]}
+        files = {}
+        for path in paths:
+            content = path.read_bytes()
+            for marker, value in values.items():
+                content = content.replace(marker, value.encode())
+            files[path.relative_to(STAND_IN).as_posix()] = content
+        found[entry["plugin"]["ref"]] = entry["plugin"]["ref"], files
+    return found
+
+
 def write(repository: Path, source: str) -> dict[str, str]:
-    """Make the bare repository with what the clone has of the pins; return the commit of each tag."""
+    """Make the bare repository, of the clone or, where none is named, the stand-in; return the commit of each tag."""
+    return _write_real(repository, source) if source else write_trees(repository, trees())
+
+
+def _write_real(repository: Path, source: str) -> dict[str, str]:
     bare(repository)
     try:
         git(repository, "fetch", "--quiet", "--no-tags", source, "+refs/*:refs/clone/*")
