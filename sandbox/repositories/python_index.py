@@ -20,6 +20,8 @@ from sandbox.repositories.wheels import Wheel
 EMULATION = Path(__file__).parents[1] / "emulation"
 ALL_PYTHONS = ("3.7", "3.8", "3.9", "3.10")
 HOSTILE_VERSION = "99.0"
+# Names of AWS's that nothing stands in for on the index, and that nobody else may fill.
+ONLY_AWS = ("libtorch-neuronx-lite", "vllm-neuron")
 
 
 def _sources(name: str, version: str) -> dict[str, bytes]:
@@ -148,5 +150,5 @@ def write(folder: Path) -> None:
         folder, [wheel for package in packages for wheel in _wheels(package)], "stands in for AWS's Neuron index"
     )
     _write_index(folder / "light", light.wheels(), "stands in for all that the light stack needs")
-    names = sorted({package.name for package in packages})
+    names = sorted({package.name for package in packages} | set(ONLY_AWS))
     _write_index(folder / "hostile" / "simple", [_hostile(name) for name in names], "an index nobody should trust")

@@ -156,6 +156,14 @@ def test_links_lead_to_files_with_the_hash_they_promise(index: Path) -> None:
             assert hashlib.sha256(content).hexdigest() == digest
 
 
+@pytest.mark.parametrize(
+    "name", ["libtorch-neuronx-lite", "neuronx-distributed", "neuronx-distributed-inference", "nki", "vllm-neuron"]
+)
+def test_the_hostile_index_has_every_name_that_only_aws_may_fill(index: Path, name: str) -> None:
+    (wheel,) = (index / "hostile/simple" / name).glob("*.whl")
+    assert wheel.name.startswith(f"{name.replace('-', '_')}-99.0-")
+
+
 def test_the_hostile_index_offers_newer_packages_that_show_when_they_get_in(index: Path) -> None:
     (wheel,) = (index / "hostile/simple/transformers-neuronx").glob("*.whl")
     assert "-99.0-" in wheel.name
