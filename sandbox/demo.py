@@ -5,7 +5,7 @@
 
 NEURON_STACK chooses another entry of data/stacks.yml. Those of the backend nxd_inference need the plugin vllm-neuron,
 which no package index has: NEURONOPS_PLUGIN_REPOSITORY names a clone of github.com/vllm-project/vllm-neuron to serve it
-from, and without that the sandbox's stand-in is served.
+from, and without that the sandbox's stand-in is served, where it stands in for that release.
 --keep leaves it running, and says how to use and remove it.
 """
 
@@ -67,6 +67,13 @@ class Demo:
         packages = self.stack["python_packages"]
         self.carrier = next(name for name in CARRIERS if name in packages)
         self.plugged = self.stack["backend"] == "nxd_inference"
+        if self.plugged and not plugin_remote.has(self.stack["plugin"]["version"]):
+            plugin = self.stack["plugin"]
+            raise SandboxError(
+                f"The stack {self.stack['name']} needs the plugin {plugin['name']} {plugin['version']}, which no "
+                f"package index has; the sandbox stands in for {', '.join(plugin_remote.STOOD_IN_FOR)} alone. Set "
+                f"{plugin_remote.VARIABLE} to a clone of {plugin['source']} with the commit {plugin['commit']}."
+            )
         self.log = settings.cache / f"{settings.name}-demo.log"
         self.fleet = Fleet(settings, self.log, self.progress.step)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A git remote with the plugin vllm-neuron: the real one out of a clone that the user names, or the sandbox's stand-in.
 
-No package index has the real sources, so NEURONOPS_PLUGIN_REPOSITORY names the folder of a clone. Of it the commits that
-data/stacks.yml pins are served, each under its tag. Without that variable the tags lead to the stand-in of
-emulation/vllm-neuron, whose commits are the sandbox's own, as those of vLLM are.
+No package index has the real sources, so NEURONOPS_PLUGIN_REPOSITORY names the folder of a clone. Of it the commits
+that data/stacks.yml pins are served, each under its tag. Without that variable the tags of the releases that it stands
+in for lead to emulation/vllm-neuron, whose commits are the sandbox's own, as those of vLLM are.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from sandbox.settings import SandboxError
 
 VARIABLE = "NEURONOPS_PLUGIN_REPOSITORY"
 REPOSITORY = "vllm-project/vllm-neuron"
+# The releases of which the stand-in was seen to serve with their vLLM.
+STOOD_IN_FOR = ("0.4.1",)
 STAND_IN = Path(__file__).parents[1] / "emulation" / "vllm-neuron"
 
 
@@ -42,11 +44,18 @@ def clone() -> str:
     return os.environ.get(VARIABLE, "")
 
 
+def has(version: str) -> bool:
+    """Whether that release of the plugin can be served: a clone is there, or the stand-in stands in for it."""
+    return bool(clone()) or version in STOOD_IN_FOR
+
+
 def trees() -> dict[str, tuple[str, dict[str, bytes]]]:
     """Tag -> (the same, the files of the stand-in under it), as git_remote.write_trees() takes them."""
     paths = sorted(path for path in STAND_IN.rglob("*") if path.is_file() and path.suffix in (".md", ".py"))
     found = {}
     for entry in entries().values():
+        if entry["plugin"]["version"] not in STOOD_IN_FOR:
+            continue
         values = {b"@VERSION@": entry["plugin"]["version"], b"@VLLM@": entry["vllm"]["version"]}
         files = {}
         for path in paths:

@@ -28,6 +28,11 @@ def git(repository: Path, *words: str) -> str:
     return subprocess.run(["git", "-C", repository, *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.fixture(autouse=True)
+def no_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(plugin_remote.VARIABLE, raising=False)
+
+
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     repository = tmp_path_factory.mktemp("plugin") / "plugin.git"
@@ -36,8 +41,10 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 def test_each_stack_finds_the_stand_in_of_its_plugin(stand_in: tuple[Path, dict[str, str]]) -> None:
     repository, commits = stand_in
-    assert len(STACKS) >= 3
-    for entry in STACKS.values():
+    stood_in_for = [entry for entry in STACKS.values() if plugin_remote.has(entry["plugin"]["version"])]
+    assert [entry["vllm"]["version"] for entry in stood_in_for] == ["0.13.0"]
+    assert git(repository, "tag").split() == ["0.4.1"]
+    for entry in stood_in_for:
         plugin = entry["plugin"]
         assert git(repository, "rev-parse", plugin["ref"]) == commits[plugin["ref"]]
         files = git(repository, "ls-tree", "-r", "--name-only", plugin["ref"]).splitlines()
@@ -62,6 +69,17 @@ def test_the_stand_in_says_what_it_is_and_is_never_the_pinned_commit(stand_in: t
 
 def test_the_stand_in_has_the_same_commits_everywhere(stand_in: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     assert plugin_remote.write(tmp_path / "other.git", "") == stand_in[1]
+
+
+def test_the_demo_of_a_release_that_nothing_stands_in_for_wants_a_clone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NEURONOPS_CACHE", str(tmp_path))
+    monkeypatch.delenv(plugin_remote.VARIABLE, raising=False)
+    with pytest.raises(SandboxError, match=r"needs the plugin vllm-neuron 0\.5\.0.*Set NEURONOPS_PLUGIN_REPOSITORY"):
+        Demo(Settings.from_environment(), "vllm-0.16.0")
+    monkeypatch.setenv(plugin_remote.VARIABLE, "/srv/clone")
+    assert Demo(Settings.from_environment(), "vllm-0.16.0").which_plugin().startswith("Real too:")
 
 
 @pytest.fixture
