@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The releases between the five main stacks are served with --all alone: `make test-all`."""
+"""Which stacks are served: the main ones; with --all (`make test-all`) those between too; with --stack any, by name."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="serve the releases between the main ones too")
+    parser.addoption("--stack", action="append", default=[], help="serve this one; may be given several times")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "between: a release between the main ones")
+    config.addinivalue_line("markers", "named: a stack that is served where it is named alone")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--all"):
-        left_out = [item for item in items if item.get_closest_marker("between")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    named = config.getoption("--stack")
+
+    def wanted(item: pytest.Item) -> bool:
+        if named:
+            return item.callspec.params.get("name") in named  # type: ignore[attr-defined]  # of a test with parameters
+        return not item.get_closest_marker("named") and (
+            config.getoption("--all") or not item.get_closest_marker("between")
+        )
+
+    left_out = [item for item in items if not wanted(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+    if named and not items:
+        raise pytest.UsageError(f"--stack names no stack that can be served: {', '.join(named)}")

@@ -4,6 +4,8 @@
 On this machine, without any container: the roles install into an environment here from the sandbox's repositories,
 vLLM's own API server runs on the CPU emulation, and the real openai client asks it several things at once, also while
 it draws the text of somebody else at random.
+
+Stacks with the plugin vllm-neuron get the sandbox's stand-in for it, or with NEURONOPS_PLUGIN_REPOSITORY the real one.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import pytest
 
 from plugins.plugin_utils import stacks
 from sandbox import model
+from sandbox.repositories import plugin_remote
 from sandbox.repositories.build import build
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -36,11 +39,15 @@ CACHE = Path(os.environ["NEURONOPS_CACHE"])
 MAIN = [name for name, entry in stacks.load()["stacks"].items() if entry["evidence"] == "served"]
 # Releases between, of which the sandbox has the sources.
 BETWEEN = ["vllm-0.8.5", "vllm-0.6.6"]
+# Those with the plugin need a torch of their own each, 7 GB: pytest tests/served --stack NAME
+NAMED = [name for name in plugin_remote.entries() if name not in MAIN]
 # vLLM 0.4.2 serves 32 tokens in all, the prompt among them.
 PROMPTS = ["the world is", "my name is", "people say that water"]
 TOKENS = 12
 CONTEXT = 128  # of the server, in tokens, where the stack has no limit
 SECONDS_TO_START = 300
+SEQUENCES = 4  # that the server answers at a time
+PLUGIN = f"repositories/www/github.com/{plugin_remote.REPOSITORY}.git"
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -58,14 +65,13 @@ def work() -> Path:
 
 
 @pytest.fixture(scope="session")
-def commits() -> dict[str, str]:
-    """Make the sandbox's repositories, where they are not there, and return the stand-in's commit of each release."""
-    found: dict[str, str] = build(CACHE / "repositories")["commits"]
-    return found
+def facts() -> dict[str, Any]:
+    """Make the sandbox's repositories, where they are not there, and return what is to be known of them."""
+    return build(CACHE / "repositories")
 
 
 @pytest.fixture(scope="session")
-def neuron_index(commits: dict[str, str]) -> Iterator[str]:
+def neuron_index(facts: dict[str, Any]) -> Iterator[str]:
     handler = functools.partial(Quiet, directory=str(CACHE / "repositories/www/pip.repos.neuron.amazonaws.com"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -109,7 +115,20 @@ def environment(work: Path) -> dict[str, str]:
     }
 
 
-def install(stack: dict[str, Any], python: str, work: Path, neuron_index: str, commit: str) -> Path:
+def served_commits(stack: dict[str, Any], facts: dict[str, Any]) -> dict[str, str]:
+    """The commits that the sandbox serves of what the stack is built from, vLLM and its plugin."""
+    found = {"vllm": facts["commits"][stack["vllm"]["version"]]}
+    if "plugin" in stack:
+        if stack["plugin"]["ref"] not in facts["plugin_commits"]:
+            pytest.fail(
+                f"nothing stands in for {stack['plugin']['name']} {stack['plugin']['version']}: set "
+                f"{plugin_remote.VARIABLE} to a clone that has its commit"
+            )
+        found["plugin"] = facts["plugin_commits"][stack["plugin"]["ref"]]
+    return found
+
+
+def install(stack: dict[str, Any], python: str, work: Path, neuron_index: str, commits: dict[str, str]) -> Path:
     """Have the stack's vLLM in a fresh environment, by the roles, and return the environment."""
     place = work / stack["name"]
     shutil.rmtree(place, ignore_errors=True)
@@ -124,11 +143,13 @@ def install(stack: dict[str, Any], python: str, work: Path, neuron_index: str, c
         "work": str(work),
         "index_url": neuron_index,
         "neuron_stack": stack["name"],
-        "neuron_stack_overrides": {"vllm": {"commit": commit}},
+        "packages_role": stack["packages_role"],
+        "neuron_stack_overrides": {of: {"commit": commit} for of, commit in commits.items()},
         "vllm_source": str(CACHE / "repositories/www/github.com/vllm-project/vllm.git"),
+        **({"vllm_plugin_source": str(CACHE / PLUGIN)} if "plugin" in commits else {}),
         "vllm_wheel_path": str(place / "wheels"),
         "vllm_lock_path": str(work / "locks"),
-        "transformers_neuronx_lock_path": str(work / "locks"),
+        f"{stack['packages_role']}_lock_path": str(work / "locks"),
     }
     (place / "variables.json").write_text(json.dumps(variables))
     command = ["ansible-playbook", "-i", f"{stack['name']},", "-c", "local", "-e", f"@{place / 'variables.json'}"]
@@ -160,6 +181,13 @@ socket.socket = Socket
 """
 
 
+def with_device(place: Path) -> list[str]:
+    """The words before a command that is to see a Neuron device, on this machine that has none."""
+    (place / "dev").mkdir(exist_ok=True)
+    alone = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    return [*alone, str(Path(__file__).with_name("with_device")), str(place / "dev")]
+
+
 class ServedModel:
     """vLLM's API server as a process of its own, ended with the test."""
 
@@ -177,9 +205,13 @@ class ServedModel:
             "--port",
             str(self.port),
         ]
-        command += ["--tensor-parallel-size", "2", "--max-num-seqs", "4", "--max-model-len", str(length)]
-        command += ["--block-size", str(length)] if stack["server"]["block_size_is_context"] else []
+        command += ["--tensor-parallel-size", "2", "--max-num-seqs", str(SEQUENCES), "--max-model-len", str(length)]
+        command += ["--block-size", str(length)] if stack["server"].get("block_size_is_context") else []
         variables = {**environment(work), **stack["server"]["environment"]}
+        if stack["backend"] == "nxd_inference":
+            command = [*with_device(work / stack["name"]), *command, "--num-gpu-blocks-override", str(SEQUENCES)]
+            command += ["--additional-config", json.dumps(stack["server"]["additional_config"])]
+            variables["NEURON_COMPILED_ARTIFACTS"] = str(work / stack["name"] / "artifacts")
         if stack["name"] == "vllm-0.3.3":
             (work / "resolves").mkdir(exist_ok=True)
             (work / "resolves" / "sitecustomize.py").write_text(RESOLVES)
@@ -225,18 +257,27 @@ def greedy(venv: Path, folder: Path, prompts: list[str], tokens: int) -> list[st
     return texts
 
 
-@pytest.mark.parametrize("name", [*MAIN, *(pytest.param(name, marks=pytest.mark.between) for name in BETWEEN)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *MAIN,
+        *(pytest.param(name, marks=pytest.mark.between) for name in BETWEEN),
+        *(pytest.param(name, marks=pytest.mark.named) for name in NAMED),
+    ],
+)
 def test_the_server_answers_as_plain_greedy_decoding(
-    name: str, work: Path, neuron_index: str, commits: dict[str, str], tiny_model: Path
+    name: str, work: Path, neuron_index: str, facts: dict[str, Any], tiny_model: Path
 ) -> None:
     stack = stacks.resolve(name)
     python = interpreter(stack["pythons"])
     if python is None:
         pytest.skip(f"this machine has no Python {', '.join(stack['pythons'])}")
-    venv = install(stack, python, work, neuron_index, commits[stack["vllm"]["version"]])
+    commits = served_commits(stack, facts)
+    venv = install(stack, python, work, neuron_index, commits)
     manifest = json.loads((venv / "neuronops" / "vllm.json").read_text())
     assert manifest["version"] == f"{stack['vllm']['version']}+{stack['vllm']['suffix']}"
-    assert manifest["commit"] == commits[stack["vllm"]["version"]]
+    assert manifest["commit"] == commits["vllm"]
+    assert manifest.get("plugin_commit") == commits.get("plugin")
 
     def ask(client: openai.OpenAI, prompt: str) -> str:
         answer = client.completions.create(model="tiny", prompt=prompt, max_tokens=TOKENS, temperature=0)
