@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Prove the collection with another ansible-core: core.sh VERSION PYTHON [unit | installed], for example core.sh 2.20 3.12.
-# `unit` runs the unit tests alone, `installed` what a user has alone.
+# `unit` runs the unit tests that are quick, `installed` what a user has, with the light stack.
 # Sanity and unit tests, and what a user has: the artifact installed into an empty folder, and site.yml run from there.
 # Without that Python on the machine it ends with status 77: not run.
 set -euo pipefail
@@ -22,13 +22,15 @@ export PATH=$environment/bin:$PATH
 ansible --version | sed -n 1p
 
 if [[ ${3:-} == unit ]]; then
-  exec pytest --quiet tests/unit --ignore tests/unit/sandbox
+  exec pytest --quiet tests/unit --ignore tests/unit/sandbox -m 'not thorough'
 fi
 
 tests/artifact.sh "$artifact"
+stack=light
 if [[ ${3:-} != installed ]]; then
+  stack=
   tests/sanity.sh "$artifact"
   # The tests of the sandbox need more than an ansible-core.
   pytest --quiet tests/unit --ignore tests/unit/sandbox
 fi
-tests/installed.sh "$artifact"
+tests/installed.sh "$artifact" "$stack"

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Install the artifact of tests/artifact.sh into an empty folder, as a Galaxy user does, and run neuronops.vllm.site from
-# there, with no configuration of the checkout: installed.sh FOLDER. (amazon.aws comes with the `ansible` package.)
+# there, with no configuration of the checkout: installed.sh FOLDER [light]. `light` takes sandbox/light.yml in place of the
+# default stack, and is much quicker. (amazon.aws comes with the `ansible` package.)
 # Facts are not injected, and what our own content uses of what ansible-core deprecates is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/host.sh
+stack=()
+[[ ${2:-} == light ]] && stack=(--extra-vars "@$PWD/sandbox/light.yml" --extra-vars neuron_stack=light-1)
 cd "$1"
 
 export ANSIBLE_COLLECTIONS_PATH=$PWD/collections ANSIBLE_DEPRECATION_WARNINGS=true ANSIBLE_INJECT_FACT_VARS=false
@@ -27,7 +30,7 @@ done
 
 printf '[neuron]\n%s ansible_connection=community.docker.docker\n' "$host" >hosts
 twice site ansible-playbook neuronops.vllm.site --inventory hosts \
-  --extra-vars "@$NEURONOPS_SANDBOX_STATE/vars.yml"
+  --extra-vars "@$NEURONOPS_SANDBOX_STATE/vars.yml" "${stack[@]}"
 docker exec "$host" curl --silent --fail http://127.0.0.1:8000/v1/models
 if grep -A5 'DEPRECATION WARNING' site.* | grep -i neuronops | grep -v 'TASK \['; then
   echo "Our own content uses what this ansible-core deprecates; see above." >&2

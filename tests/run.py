@@ -87,14 +87,14 @@ def core(version: str, python: str) -> Part:
 
 
 def core_installed(version: str, python: str) -> Part:
-    """What a user has: the artifact, installed into an empty folder."""
+    """What a user has: the artifact, installed into an empty folder; with the light stack."""
     return Part(
-        f"core-{version}-installed", f"tests/core.sh {version} {python} installed", needs_sandbox=True, minutes=15
+        f"core-{version}-installed", f"tests/core.sh {version} {python} installed", needs_sandbox=True, minutes=25
     )
 
 
 def core_unit(version: str, python: str) -> Part:
-    """The unit tests alone."""
+    """The unit tests alone, without those that take long."""
     return Part(f"core-{version}-unit", f"tests/core.sh {version} {python} unit", minutes=30)
 
 
@@ -110,13 +110,22 @@ def molecule(*scenarios: str) -> Part:
     return Part("molecule-" + "-".join(scenarios), " && ".join(commands), needs_sandbox=True, minutes=45)
 
 
+def faults(scenario: str) -> Part:
+    """A scenario's side effects, on a host that was converged."""
+    steps = " && ".join(
+        f"molecule {step} --scenario-name {scenario}" for step in ("destroy", "converge", "side-effect")
+    )
+    command = f"{{ {steps}; }}; result=$?; molecule destroy --scenario-name {scenario} && exit $result"
+    return Part(f"molecule-{scenario}-faults", command, needs_sandbox=True, minutes=45)
+
+
 # Long ones first, so that the two workers end at about the same time.
 SLOW = [
     molecule("default", "vllm_server"),  # site.yml from a bare host a second time would tell nothing more
     *(molecule(name) for name in ("vllm", "neuron_venv", "transformers_neuronx", "nxd_inference", "neuron_driver")),
     Part("demo", f"{DEMO} python -m sandbox.demo", minutes=45),
     Part("launch", "pytest tests/fleet", minutes=30),
-    Part("server", "pytest tests/server", needs_sandbox=True, minutes=40),
+    Part("server", "pytest tests/server -m 'not thorough'", needs_sandbox=True, minutes=40),
     Part("kill", "pytest tests/kill", minutes=45),
     core_installed("2.21", "3.13"),
     core_unit("2.17", "3.10"),
@@ -127,9 +136,11 @@ SLOW = [
 # What else there is to prove: `make test-all`.
 LONG = [
     Part("kill-all", "NEURONOPS_KILL=all pytest tests/kill", minutes=600),
+    Part("server-all", "pytest tests/server", needs_sandbox=True, minutes=60),
     Part("served", "pytest tests/served --all", minutes=60),
     Part("fuzz-long", f"{FUZZ_TOOLS} && NEURONOPS_FUZZ=20000 pytest tests/fuzz", minutes=45),
     molecule("hardened"),
+    *(faults(name) for name in ("neuron_driver", "neuron_venv", "transformers_neuronx", "vllm", "vllm_server")),
     core("2.21", "3.13"),
     core("2.20", "3.12"),
     core("2.18", "3.11"),
@@ -144,6 +155,7 @@ ALONE = [
     Part("short", f"pytest {SHORT} -k 'not test_launch or launch_groups or negative'"),
 ]
 
+IN_OTHERS = ("kill", "server", "core-2.17-unit", "core-2.21-installed")
 KNOWN = {part.name: part for part in SLOW + FAST + LONG + ALONE}
 
 NOT_RUN = 77  # a part's exit status when this machine lacks what it needs; its log says what
@@ -252,8 +264,8 @@ def main() -> int:
     parser.add_argument("--part", action="append", choices=KNOWN, help="only this part")
     arguments = parser.parse_args()
     parts = FAST if arguments.fast else SLOW + FAST
-    if arguments.all:  # of which two have all that others have a part of
-        parts = [part for part in parts if part.name not in ("kill", "core-2.21-installed")] + LONG
+    if arguments.all:  # which have all that these have a part of
+        parts = [part for part in parts if part.name not in IN_OTHERS] + LONG
     if arguments.part:
         parts = [KNOWN[name] for name in arguments.part]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which boundaries and faults a session tries: a sample that is another each day, all, or those that are named.
 
-NEURONOPS_KILL   how many boundaries (2), with two faults for three of them; `all`; or places to repeat, such as
+NEURONOPS_KILL   how many boundaries (1), with two faults for three of them; `all`; or places to repeat, such as
                  `upgrade:controller:37,fault:disk-full`
 NEURONOPS_SEED   chooses the sample; the day when not set
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 SERIES = ("driver", "install", "upgrade", "rollback")
 HOW = ("controller", "host")
-USUAL = "2"
+USUAL = "1"
 # A run of the driver's role compiles a kernel module: the sample leaves it to `all`.
 SAMPLED = ("install", "upgrade", "rollback")
 

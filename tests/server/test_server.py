@@ -8,6 +8,8 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 from tests.server.conftest import CHECKOUT, Host, environment
 
 EDITED = "sed -i s,/opt/stub/active/bin/python,/nonexistent, /etc/systemd/system/vllm.service"
@@ -40,12 +42,14 @@ def test_a_hung_server_is_started_again(host: Host) -> None:
     assert not host.role("good").changed
 
 
+@pytest.mark.thorough
 def test_a_server_that_answers_errors_does_not_pass(host: Host) -> None:
     run = host.role("wrong")
     assert run.code != 0 and "status 404" in run.said, run.said
     assert states(host) == ["failed"] and host.show("ActiveState") == "inactive"
 
 
+@pytest.mark.thorough
 def test_a_start_that_was_never_proven_is_not_believed(host: Host) -> None:
     for _run in range(2):
         run = host.role("hang", health_timeout=6)
@@ -74,6 +78,7 @@ def test_a_run_that_was_killed_is_continued(host: Host) -> None:
     assert states(host)[-2:] == ["failed", "proven"]
 
 
+@pytest.mark.thorough
 def test_a_pending_server_that_answers_is_proven_without_a_restart(host: Host) -> None:
     assert host.role("good").code == 0
     pid = host.show("MainPID")
@@ -91,6 +96,7 @@ def test_going_back_is_judged_by_what_went_back(host: Host) -> None:
     assert host.serves(8000) and host.sh("readlink /opt/stub/active") == "/opt/stub/good"
 
 
+@pytest.mark.thorough
 def test_what_comes_back_is_what_was_proven(host: Host) -> None:
     assert host.role("good").code == 0
     host.sh(EDITED)
@@ -98,6 +104,7 @@ def test_what_comes_back_is_what_was_proven(host: Host) -> None:
     assert host.serves()
 
 
+@pytest.mark.thorough
 def test_what_is_installed_decides(host: Host) -> None:
     assert host.role("good").code == 0
     pid = host.show("MainPID")
@@ -121,6 +128,7 @@ def test_a_stranger_on_the_port_is_no_proof(host: Host) -> None:
     assert not run.changed and host.show("LoadState") == "not-found"
 
 
+@pytest.mark.thorough
 def test_a_service_of_somebody_else_is_refused(host: Host) -> None:
     host.sh(
         "printf '[Service]\\nExecStart=/usr/bin/python3 -m http.server 8000 --bind 127.0.0.1\\n' "
@@ -136,6 +144,7 @@ def test_a_service_of_somebody_else_is_refused(host: Host) -> None:
     assert run.code != 0 and "systemctl unmask vllm.service" in run.said and not run.changed, run.said
 
 
+@pytest.mark.thorough
 def test_a_server_that_ends_with_status_0_comes_back(host: Host) -> None:
     assert host.role("zero").code == 0
     time.sleep(8)
@@ -166,6 +175,7 @@ def test_a_rotated_key_is_nowhere_any_more(host: Host) -> None:
     assert refused.code != 0 and "There is: other" in refused.said and host.serves(8000), refused.said
 
 
+@pytest.mark.thorough
 def test_going_back_twice_asks_the_server_and_starts_one_that_hangs(host: Host) -> None:
     assert host.role("good").code == 0 and host.role("other").code == 0
     assert host.role("other", part="rollback").changed
@@ -181,6 +191,7 @@ def test_going_back_twice_asks_the_server_and_starts_one_that_hangs(host: Host) 
     assert host.sh("readlink /opt/stub/active") == "/opt/stub/good" and states(host)[-1] == "proven"
 
 
+@pytest.mark.thorough
 def test_a_drop_in_that_makes_it_another_server_is_refused(host: Host) -> None:
     assert host.role("good").code == 0
     pid, folder = host.show("MainPID"), "/etc/systemd/system/vllm.service.d"
@@ -206,6 +217,7 @@ def test_stopped_and_absent_leave_nothing_of_the_service(host: Host) -> None:
     assert not host.role("good", state="absent").changed
 
 
+@pytest.mark.thorough
 def test_a_host_without_a_journal_goes_back_all_the_same(host: Host) -> None:
     assert host.role("good").code == 0
     host.sh("mv /usr/bin/journalctl /usr/bin/journalctl.away")

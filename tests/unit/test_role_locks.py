@@ -156,6 +156,7 @@ def make_environment(path: Path, packages: dict[str, str], spelled: dict[str, st
         (path / "neuronops" / f"{layer}.json").write_text(json.dumps(record))
 
 
+@pytest.mark.thorough
 def test_locks_are_the_same_before_and_after_there_is_an_environment(
     lock: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -111,6 +111,7 @@ def left(path: Path) -> set[str]:
     return {file.name for file in (path / "neuronops").iterdir() if file.suffix in (".json", ".lock") or file.is_dir()}
 
 
+@pytest.mark.thorough
 def test_vllm_is_removed_once_with_what_nothing_else_put_there(
     made: Path, remove: Callable[..., bool], tmp_path: Path
 ) -> None:
@@ -135,6 +136,7 @@ def test_the_neuron_packages_are_removed_once(role: str, made: Path, remove: Cal
     assert not remove(role, made)
 
 
+@pytest.mark.thorough
 def test_the_environment_is_removed_once(made: Path, remove: Callable[..., bool]) -> None:
     assert remove("neuron_venv", made, "--check")
     assert made.exists()

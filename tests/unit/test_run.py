@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.mutate import Mutation, listed
-from tests.run import CHECKOUT, KNOWN, NOT_RUN, Part, count, last, molecule, tried
+from tests.run import CHECKOUT, KNOWN, LONG, NOT_RUN, Part, count, faults, last, molecule, tried
 
 PART = Part("some", "true")
 FAILED = "FAILED tests/x.py::y\n==== 2 failed, 3 passed, 1 skipped in 1.23s ====\n"
@@ -57,6 +60,27 @@ def test_a_scenario_goes_on_with_the_hosts_of_the_one_before() -> None:
         "molecule test --scenario-name two --destroy never",
         "molecule destroy --scenario-name two",
     ]
+
+
+def test_what_a_scenario_leaves_out_is_in_test_all() -> None:
+    files = (CHECKOUT / "molecule").glob("*/molecule.yml")
+    texts = {file.parent.name: yaml.safe_load(file.read_text()) or {} for file in files}
+    left_out = {name for name, text in texts.items() if "side_effect_sequence" in text.get("scenario", {})}
+    assert {f"molecule-{name}-faults" for name in left_out} == {
+        part.name for part in LONG if part.name.endswith("-faults")
+    }
+
+
+def test_the_side_effects_fail_the_part_and_leave_no_host(tmp_path: Path) -> None:
+    (tmp_path / "molecule").write_text('#!/bin/sh\necho "$1" >> done\n[ "$1" != "$FAILS" ]\n')
+    (tmp_path / "molecule").chmod(0o755)
+    for fails, steps in (("none", 4), ("side-effect", 4), ("converge", 3), ("destroy", 2)):
+        (tmp_path / "done").unlink(missing_ok=True)
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "FAILS": fails}
+        done = subprocess.run(["bash", "-c", faults("one").command], cwd=tmp_path, env=environment, check=False)
+        assert (done.returncode == 0) == (fails == "none"), fails
+        said = (tmp_path / "done").read_text().split()
+        assert len(said) == steps and said[-1] == "destroy", said
 
 
 @pytest.mark.parametrize("mutation", listed(), ids=lambda mutation: f"{mutation.role}: {mutation.breaks}")

@@ -350,6 +350,7 @@ def model() -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.thorough
 @as_root
 def test_a_model_that_can_be_read_is_taken_and_a_long_context_is_told(role: Callable[..., str], model: Path) -> None:
     said = role(model=str(model))
@@ -358,6 +359,7 @@ def test_a_model_that_can_be_read_is_taken_and_a_long_context_is_told(role: Call
     assert "has a context of" not in role(model=str(model), max_model_len="4096")
 
 
+@pytest.mark.thorough
 @as_root
 def test_a_secret_is_in_no_output_however_much_is_asked_for(role: Callable[..., str], model: Path) -> None:
     secrets = {"api_key": "SECRET-OF-THE-KEY", "environment": {"HF_TOKEN": "SECRET-OF-THE-HUB"}}
