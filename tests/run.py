@@ -74,7 +74,7 @@ FAST = [
     Part("mypy", "mypy plugins/plugin_utils sandbox tests"),
     Part("changelog", "antsibull-changelog lint"),
     Part("docs", f"antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck {COLLECTION}"),
-    Part("unit", "pytest tests/unit --cov=plugins --cov-report=term --cov-fail-under=90", minutes=40),
+    Part("unit", "pytest tests/unit -m 'not thorough' --cov=plugins --cov-report=term --cov-fail-under=90", minutes=40),
     Part("fuzz", f"{FUZZ_TOOLS} && pytest tests/fuzz", minutes=20),
 ]
 # The demonstration removes its sandbox at the end, so it has one of its own.
@@ -124,7 +124,7 @@ SLOW = [
     molecule("default", "vllm_server"),  # site.yml from a bare host a second time would tell nothing more
     *(molecule(name) for name in ("vllm", "neuron_venv", "transformers_neuronx", "nxd_inference", "neuron_driver")),
     Part("demo", f"{DEMO} python -m sandbox.demo", minutes=45),
-    Part("launch", "pytest tests/fleet", minutes=30),
+    Part("launch", "pytest tests/fleet -m 'not thorough'", minutes=30),
     Part("server", "pytest tests/server -m 'not thorough'", needs_sandbox=True, minutes=40),
     Part("kill", "pytest tests/kill", minutes=45),
     core_installed("2.21", "3.13"),
@@ -136,6 +136,8 @@ SLOW = [
 # What else there is to prove: `make test-all`.
 LONG = [
     Part("kill-all", "NEURONOPS_KILL=all pytest tests/kill", minutes=600),
+    Part("unit-all", "pytest tests/unit", minutes=40),
+    Part("launch-all", "pytest tests/fleet", minutes=30),
     Part("server-all", "pytest tests/server", needs_sandbox=True, minutes=60),
     Part("served", "pytest tests/served --all", minutes=60),
     Part("fuzz-long", f"{FUZZ_TOOLS} && NEURONOPS_FUZZ=20000 pytest tests/fuzz", minutes=45),
@@ -155,7 +157,7 @@ ALONE = [
     Part("short", f"pytest {SHORT} -k 'not test_launch or launch_groups or negative'"),
 ]
 
-IN_OTHERS = ("kill", "server", "core-2.17-unit", "core-2.21-installed")
+IN_OTHERS = ("unit", "launch", "kill", "server", "core-2.17-unit", "core-2.21-installed")
 KNOWN = {part.name: part for part in SLOW + FAST + LONG + ALONE}
 
 NOT_RUN = 77  # a part's exit status when this machine lacks what it needs; its log says what

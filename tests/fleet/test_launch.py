@@ -223,22 +223,26 @@ def test_a_trn2_is_launched_for_a_stack_that_drives_it(cloud: Cloud) -> None:
     assert len(listed["family_trn2"]["hosts"]) == 2 and len(listed["type_trn2_48xlarge"]["hosts"]) == 1
 
 
+# Each takes a run of the playbook; `make test` has those of the roles' own checks and one of what EC2 is asked.
+THOROUGH = pytest.mark.thorough
+
+
 @pytest.mark.parametrize(
     ("groups", "variables", "said"),
     [
         ([("trn2.48xlarge", 1)], {}, "drives inf2, trn1, trn1n; launch_groups asks for trn2."),
         ([("p5.48xlarge", 1)], {}, "trn1.32xlarge"),
         ([("inf2.xlarge", 1)], {"launch_root_volume_size": 100}, "launch_root_volume_size is 100 GiB"),
-        ([("inf2.xlarge", 1)], {"launch_subnet_id": None}, "launch_subnet_id"),
+        pytest.param([("inf2.xlarge", 1)], {"launch_subnet_id": None}, "launch_subnet_id", marks=THOROUGH),
         ([("inf2.xlarge", 1)], {"launch_key_name": None}, "launch_key_name"),
-        ([("inf2.xlarge", 1)], {"launch_volume": 600}, "launch_volume"),
-        ([], {}, "launch_groups is empty"),
+        pytest.param([("inf2.xlarge", 1)], {"launch_volume": 600}, "launch_volume", marks=THOROUGH),
+        pytest.param([], {}, "launch_groups is empty", marks=THOROUGH),
         ([("inf2.xlarge", -1)], {}, "negative count"),
-        ([("inf2.xlarge", 1), ("inf2.xlarge", 2)], {}, "names an instance type twice"),
-        ([("inf2.xlarge", 1)], {"launch_image_name": "no-such-image-*"}, "has no image"),
+        pytest.param([("inf2.xlarge", 1), ("inf2.xlarge", 2)], {}, "names an instance type twice", marks=THOROUGH),
+        pytest.param([("inf2.xlarge", 1)], {"launch_image_name": "no-such-image-*"}, "has no image", marks=THOROUGH),
         ([("inf2.xlarge", 1)], {"launch_subnet_id": "subnet-00000000"}, "subnet-00000000"),
-        ([("inf2.xlarge", 1)], {"launch_key_name": "nobodys"}, "nobodys"),
-        ([("inf2.xlarge", 1)], {"neuron_stack": "vllm-9.9.9"}, "vllm-9.9.9"),
+        pytest.param([("inf2.xlarge", 1)], {"launch_key_name": "nobodys"}, "nobodys", marks=THOROUGH),
+        pytest.param([("inf2.xlarge", 1)], {"neuron_stack": "vllm-9.9.9"}, "vllm-9.9.9", marks=THOROUGH),
         ([("inf2.xlarge", 1)], {"neuron_stack": "optimum-0.4.5"}, "optimum-0.4.5 is of the backend optimum_neuron"),
     ],
 )
@@ -379,16 +383,34 @@ class TestInventory:
         ("arguments", "words"),
         [
             (["-e", "vllm_server_model=/m", "-e", "vllm_server_prot=9000"], "did you mean vllm_server_port?"),
-            (["-e", "vllm_server_model=/m", "-e", "neuron_stak=x"], "did you mean neuron_stack?"),
+            pytest.param(
+                ["-e", "vllm_server_model=/m", "-e", "neuron_stak=x"], "did you mean neuron_stack?", marks=THOROUGH
+            ),
             (["-e", "vllm_server_model=/m", "-e", "neuron_stack=0.9.2"], "Did you mean vllm-0.9.2?"),
-            (["-e", "vllm_server_model=/m", "-e", '{"neuron_stack_overrides": "{"}'], "neuron_stack_overrides"),
+            pytest.param(
+                ["-e", "vllm_server_model=/m", "-e", '{"neuron_stack_overrides": "{"}'],
+                "neuron_stack_overrides",
+                marks=THOROUGH,
+            ),
             (["--limit", "host1"], "vllm_server_model"),
             (["--tags", "vllm_serve", "-e", "vllm_server_model=/m"], "The tags are the names of the roles"),
-            (["--skip-tags", "all", "-e", "vllm_server_model=/m"], "The tags are the names of the roles"),
+            pytest.param(
+                ["--skip-tags", "all", "-e", "vllm_server_model=/m"],
+                "The tags are the names of the roles",
+                marks=THOROUGH,
+            ),
             (["-e", "vllm_server_model=/m", "-e", "vllm_venv=/opt/mine"], "vllm_venv is given with -e"),
-            (["-e", "vllm_server_model=/m", "-e", "vllm_state=absent"], "vllm_state is absent for host1"),
+            pytest.param(
+                ["-e", "vllm_server_model=/m", "-e", "vllm_state=absent"],
+                "vllm_state is absent for host1",
+                marks=THOROUGH,
+            ),
             (["-e", "vllm_server_model=/m", "-e", "neuron_batch=9"], "neuron_batch 9"),
-            (["-e", "vllm_server_model=/m", "-e", "neuron_before_activation=/nowhere.yml"], "neuron_before_activation"),
+            pytest.param(
+                ["-e", "vllm_server_model=/m", "-e", "neuron_before_activation=/nowhere.yml"],
+                "neuron_before_activation",
+                marks=THOROUGH,
+            ),
         ],
     )
     def test_site_refuses_before_a_host_is_touched(
