@@ -223,7 +223,7 @@ def test_a_trn2_is_launched_for_a_stack_that_drives_it(cloud: Cloud) -> None:
     assert len(listed["family_trn2"]["hosts"]) == 2 and len(listed["type_trn2_48xlarge"]["hosts"]) == 1
 
 
-# Each takes a run of the playbook; `make test` has those of the roles' own checks and one of what EC2 is asked.
+# Each takes a run of a playbook, so `make test` has some of them and `make test-all` all.
 THOROUGH = pytest.mark.thorough
 
 
