@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from sandbox.repositories import sdists
@@ -103,6 +104,17 @@ def write(repository: Path) -> dict[str, str]:
     git(repository, "repack", "-a", "-d", "-q")
     git(repository, "pack-refs", "--all")
     return commits
+
+
+def filled(folder: Path, suffixes: Collection[str], values: Mapping[bytes, str]) -> dict[str, bytes]:
+    """The files of a folder by their names in it, with a value in the place of each marker."""
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in suffixes):
+        content = path.read_bytes()
+        for marker, value in values.items():
+            content = content.replace(marker, value.encode())
+        files[path.relative_to(folder).as_posix()] = content
+    return files
 
 
 def write_trees(repository: Path, trees: dict[str, tuple[str, dict[str, bytes]]]) -> dict[str, str]:

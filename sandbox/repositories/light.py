@@ -67,17 +67,10 @@ def wheels() -> list[Wheel]:
 
 def trees() -> dict[str, tuple[str, dict[str, bytes]]]:
     """Stack -> (the tag of its vLLM, the files of the sources under it)."""
-    paths = sorted(path for path in SOURCES.rglob("*") if path.is_file() and path.suffix in (".py", ".txt"))
     found = {}
     for name, entry in stacks().items():
         values = {b"@VERSION@": entry["vllm"]["version"], b"@STARTS@": "no" if name == BROKEN else "yes"}
-        files = {}
-        for path in paths:
-            content = path.read_bytes()
-            for marker, value in values.items():
-                content = content.replace(marker, value.encode())
-            files[path.relative_to(SOURCES).as_posix()] = content
-        found[name] = entry["vllm"]["ref"], files
+        found[name] = entry["vllm"]["ref"], git_remote.filled(SOURCES, (".py", ".txt"), values)
     return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from plugins.plugin_utils import stacks
-from sandbox.repositories.git_remote import bare, git, write_trees
+from sandbox.repositories.git_remote import bare, filled, git, write_trees
 from sandbox.settings import SandboxError
 
 VARIABLE = "NEURONOPS_PLUGIN_REPOSITORY"
@@ -51,19 +51,12 @@ def has(version: str) -> bool:
 
 def trees() -> dict[str, tuple[str, dict[str, bytes]]]:
     """Tag -> (the same, the files of the stand-in under it), as git_remote.write_trees() takes them."""
-    paths = sorted(path for path in STAND_IN.rglob("*") if path.is_file() and path.suffix in (".md", ".py"))
     found = {}
     for entry in entries().values():
-        if entry["plugin"]["version"] not in STOOD_IN_FOR:
-            continue
-        values = {b"@VERSION@": entry["plugin"]["version"], b"@VLLM@": entry["vllm"]["version"]}
-        files = {}
-        for path in paths:
-            content = path.read_bytes()
-            for marker, value in values.items():
-                content = content.replace(marker, value.encode())
-            files[path.relative_to(STAND_IN).as_posix()] = content
-        found[entry["plugin"]["ref"]] = entry["plugin"]["ref"], files
+        plugin = entry["plugin"]
+        if plugin["version"] in STOOD_IN_FOR:
+            values = {b"@VERSION@": plugin["version"], b"@VLLM@": entry["vllm"]["version"]}
+            found[plugin["ref"]] = plugin["ref"], filled(STAND_IN, (".md", ".py"), values)
     return found
 
 
