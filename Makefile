@@ -58,7 +58,7 @@ test-all: env  ## Also every stack, built and served, real kernels, hardened hos
 	@$(STATED) python -m tests.run --all
 
 .PHONY: test-fast
-test-fast: env  ## Lint, types and unit tests: no Docker, under two minutes.
+test-fast: env  ## Lint, types and unit tests: no Docker.
 	@$(STATED) python -m tests.run --fast
 
 .PHONY: test-mutations

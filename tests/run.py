@@ -66,6 +66,7 @@ class Result:
 
 # What the readers of signatures are compared with.
 FUZZ_TOOLS = "requirements/tools.sh gpg gpgv sqv"
+COVERAGE = "--cov=plugins --cov-report=term --cov-fail-under=90"
 
 FAST = [
     Part("ansible-lint", "ansible-lint --offline"),
@@ -74,7 +75,7 @@ FAST = [
     Part("mypy", "mypy plugins/plugin_utils sandbox tests"),
     Part("changelog", "antsibull-changelog lint"),
     Part("docs", f"antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck {COLLECTION}"),
-    Part("unit", "pytest tests/unit -m 'not thorough' --cov=plugins --cov-report=term --cov-fail-under=90", minutes=40),
+    Part("unit", f"pytest tests/unit -m 'not thorough' {COVERAGE}", minutes=40),
     Part("fuzz", f"{FUZZ_TOOLS} && pytest tests/fuzz", minutes=20),
 ]
 # The demonstration removes its sandbox at the end, so it has one of its own.
@@ -136,7 +137,7 @@ SLOW = [
 # What else there is to prove: `make test-all`.
 LONG = [
     Part("kill-all", "NEURONOPS_KILL=all pytest tests/kill", minutes=600),
-    Part("unit-all", "pytest tests/unit", minutes=40),
+    Part("unit-all", f"pytest tests/unit {COVERAGE}", minutes=40),
     Part("launch-all", "pytest tests/fleet", minutes=30),
     Part("server-all", "pytest tests/server", needs_sandbox=True, minutes=60),
     Part("served", "pytest tests/served --all", minutes=60),
@@ -157,6 +158,7 @@ ALONE = [
     Part("short", f"pytest {SHORT} -k 'not test_launch or launch_groups or negative'"),
 ]
 
+# Of these `make test-all` has the whole, under another name.
 IN_OTHERS = ("unit", "launch", "kill", "server", "core-2.17-unit", "core-2.21-installed")
 KNOWN = {part.name: part for part in SLOW + FAST + LONG + ALONE}
 
