@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests import faults
 from tests.mutate import Mutation, listed
-from tests.run import CHECKOUT, KNOWN, LONG, NOT_RUN, Part, count, faults, last, molecule, tried
+from tests.run import CHECKOUT, KNOWN, LONG, NOT_RUN, Part, count, last, molecule, tried
 
 PART = Part("some", "true")
 FAILED = "FAILED tests/x.py::y\n==== 2 failed, 3 passed, 1 skipped in 1.23s ====\n"
@@ -71,16 +71,24 @@ def test_what_a_scenario_leaves_out_is_in_test_all() -> None:
     }
 
 
-def test_the_side_effects_fail_the_part_and_leave_no_host(tmp_path: Path) -> None:
-    (tmp_path / "molecule").write_text('#!/bin/sh\necho "$1" >> done\n[ "$1" != "$FAILS" ]\n')
-    (tmp_path / "molecule").chmod(0o755)
-    for fails, steps in (("none", 4), ("side-effect", 4), ("converge", 3), ("destroy", 2)):
-        (tmp_path / "done").unlink(missing_ok=True)
-        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "FAILS": fails}
-        done = subprocess.run(["bash", "-c", faults("one").command], cwd=tmp_path, env=environment, check=False)
-        assert (done.returncode == 0) == (fails == "none"), fails
-        said = (tmp_path / "done").read_text().split()
-        assert len(said) == steps and said[-1] == "destroy", said
+def test_molecule_runs_the_side_effects_that_a_scenario_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "CHECKOUT", tmp_path)
+    folder = tmp_path / "molecule" / "one"
+    folder.mkdir(parents=True)
+    listed_ones = {"test_sequence": ["destroy"], "side_effect_sequence": ["side_effect break.yml", "idempotence"]}
+    (folder / "molecule.yml").write_text(yaml.safe_dump({"scenario": listed_ones, "platforms": [{"name": "host"}]}))
+    stub = '#!/bin/sh\ncat "molecule/$3/${MOLECULE_GLOB##*/}" > seen\nexit "$FAILS"\n'
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "molecule").write_text(stub)
+    (tmp_path / "bin" / "molecule").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for status in (0, 3):
+        monkeypatch.setenv("FAILS", str(status))
+        assert faults.main("one") == status
+        seen = yaml.safe_load((tmp_path / "seen").read_text())
+        steps = ["destroy", "create", "prepare", "converge", "side_effect break.yml", "idempotence", "destroy"]
+        assert seen == {"scenario": {"test_sequence": steps}, "platforms": [{"name": "host"}]}
+        assert [path.name for path in folder.iterdir()] == ["molecule.yml"]
 
 
 @pytest.mark.parametrize("mutation", listed(), ids=lambda mutation: f"{mutation.role}: {mutation.breaks}")
