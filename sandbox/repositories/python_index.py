@@ -3,7 +3,7 @@
 
 As on the real index, neuronx-cc has a wheel for each Python and the others say in their metadata which ones they take,
 and all but transformers-neuronx have a local version. torch-xla, which the real torch-neuronx and neuronx-distributed
-need too, is left out: nothing here runs on it.
+need too, is left out: nothing here runs on it. What is imported of it comes with neuronx-distributed.
 """
 
 from __future__ import annotations
