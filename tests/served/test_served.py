@@ -6,6 +6,7 @@ vLLM's own API server runs on the CPU emulation, and the real openai client asks
 it draws the text of somebody else at random.
 
 Stacks with the plugin vllm-neuron get the sandbox's stand-in for it, or with NEURONOPS_PLUGIN_REPOSITORY the real one.
+Those with optimum-neuron get the real one, of the public index.
 """
 
 from __future__ import annotations
@@ -40,13 +41,16 @@ MAIN = [name for name, entry in stacks.load()["stacks"].items() if entry["eviden
 # Releases between, of which the sandbox has the sources.
 BETWEEN = ["vllm-0.8.5", "vllm-0.6.6"]
 # Those with the plugin need a torch of their own each, 7 GB: pytest tests/served --stack NAME
-NAMED = [name for name in plugin_remote.entries() if name not in MAIN]
+NAMED = [name for name, entry in stacks.load()["stacks"].items() if "plugin" in entry and name not in MAIN]
 # vLLM 0.4.2 serves 32 tokens in all, the prompt among them.
 PROMPTS = ["the world is", "my name is", "people say that water"]
+# Of whoever is drawn at random. With a prompt of one token optimum-neuron writes over the others' part of its cache.
+DRAWN = "the world"
 TOKENS = 12
 CONTEXT = 128  # of the server, in tokens, where the stack has no limit
 SECONDS_TO_START = 300
 SEQUENCES = 4  # that the server answers at a time
+RANKS = 2
 PLUGIN = f"repositories/www/github.com/{plugin_remote.REPOSITORY}.git"
 
 
@@ -110,15 +114,16 @@ def environment(work: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "NEURONOPS_EMULATED_CORES": "2",
         "NEURON_COMPILE_CACHE_URL": str(work / "compile-cache"),
+        "BASE_COMPILE_WORK_DIR": str(work / "compiler"),
         "VLLM_HOST_IP": "127.0.0.1",
         "VLLM_NO_USAGE_STATS": "1",
     }
 
 
 def served_commits(stack: dict[str, Any], facts: dict[str, Any]) -> dict[str, str]:
-    """The commits that the sandbox serves of what the stack is built from, vLLM and its plugin."""
+    """The commits that the sandbox serves of what the stack is built from, vLLM and a plugin that is no wheel."""
     found = {"vllm": facts["commits"][stack["vllm"]["version"]]}
-    if "plugin" in stack:
+    if "source" in stack.get("plugin", {}):
         if stack["plugin"]["ref"] not in facts["plugin_commits"]:
             pytest.fail(
                 f"nothing stands in for {stack['plugin']['name']} {stack['plugin']['version']}: set "
@@ -205,13 +210,16 @@ class ServedModel:
             "--port",
             str(self.port),
         ]
-        command += ["--tensor-parallel-size", "2", "--max-num-seqs", str(SEQUENCES), "--max-model-len", str(length)]
+        command += ["--tensor-parallel-size", str(RANKS)]
+        command += ["--max-num-seqs", str(SEQUENCES), "--max-model-len", str(length)]
         command += ["--block-size", str(length)] if stack["server"].get("block_size_is_context") else []
         variables = {**environment(work), **stack["server"]["environment"]}
         if stack["backend"] == "nxd_inference":
             command = [*with_device(work / stack["name"]), *command, "--num-gpu-blocks-override", str(SEQUENCES)]
             command += ["--additional-config", json.dumps(stack["server"]["additional_config"])]
             variables["NEURON_COMPILED_ARTIFACTS"] = str(work / stack["name"] / "artifacts")
+        if stack["backend"] == "optimum_neuron":
+            command = [*with_device(work / stack["name"]), *command]
         if stack["name"] == "vllm-0.3.3":
             (work / "resolves").mkdir(exist_ok=True)
             (work / "resolves" / "sitecustomize.py").write_text(RESOLVES)
@@ -246,6 +254,25 @@ class ServedModel:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def exported(stack: dict[str, Any], venv: Path, folder: Path, work: Path) -> Path:
+    """Return the model as the stack serves it: exported with the server's own numbers where it must be, or as it is."""
+    if stack["backend"] != "optimum_neuron":
+        return folder
+    made: Path = work / stack["name"] / "exported"
+    length = stack["server"]["max_model_len"] or CONTEXT
+    command = [
+        *with_device(work / stack["name"]),
+        str(venv / "bin" / "python"),
+        str(CHECKOUT / "sandbox" / "export.py"),
+    ]
+    command += [str(folder), str(made), *(str(number) for number in (RANKS, length, SEQUENCES))]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(work), cwd=made.parent
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return made
 
 
 def greedy(venv: Path, folder: Path, prompts: list[str], tokens: int) -> list[str]:
@@ -286,15 +313,16 @@ def test_the_server_answers_as_plain_greedy_decoding(
     expected = greedy(venv, tiny_model, PROMPTS, TOKENS)
     assert len(set(expected)) == len(PROMPTS), "an oracle that always says the same proves nothing"
     length = stack["server"]["max_model_len"] or CONTEXT
-    with ServedModel(stack, venv, tiny_model, work) as client, concurrent.futures.ThreadPoolExecutor() as pool:
+    served = exported(stack, venv, tiny_model, work)
+    with ServedModel(stack, venv, served, work) as client, concurrent.futures.ThreadPoolExecutor() as pool:
         assert list(pool.map(functools.partial(ask, client), PROMPTS)) == expected
         # Whoever comes while another is served is sampled as they asked, and so is the other.
         drawn = client.completions.create(
-            model="tiny", prompt="the", max_tokens=length - TOKENS, temperature=1, stream=True
+            model="tiny", prompt=DRAWN, max_tokens=length - TOKENS, temperature=1, stream=True
         )
         pieces = [next(drawn).choices[0].text]
         assert list(pool.map(functools.partial(ask, client), PROMPTS)) == expected
         words = "".join([*pieces, *(piece.choices[0].text for piece in drawn)]).split()
-        best = greedy(venv, tiny_model, ["the"], length - TOKENS)[0].split()
+        best = greedy(venv, tiny_model, [DRAWN], length - TOKENS)[0].split()
         assert words != best[: len(words)]
     shutil.rmtree(venv)
