@@ -19,6 +19,8 @@ INSTANCE_TYPES = {
     "trn1.2xlarge": ("0x7164", 1),
     "trn1.32xlarge": ("0x7164", 16),
     "trn1n.32xlarge": ("0x7164", 16),
+    "trn2.3xlarge": ("0x7364", 1),
+    "trn2.48xlarge": ("0x7364", 16),
 }
 # Every instance has a network card and a disk; some, on the type `none`, have nothing else.
 _ALWAYS = {"0000:00:04.0": ("0x8061", "0x010802"), "0000:00:05.0": ("0xec20", "0x020000")}

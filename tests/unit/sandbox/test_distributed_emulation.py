@@ -222,3 +222,12 @@ def test_the_target_is_the_machine_or_what_was_asked_for(
     monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", override)
     hardware = importlib.import_module("neuronx_distributed.utils.utils").hardware
     assert hardware(utils.get_platform_target()).value == target
+
+
+@pytest.mark.parametrize(("chip", "cores"), [("0x7264", 2), ("0x7164", 2), ("0x7364", 4)])
+def test_each_chip_has_its_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chip: str, cores: int) -> None:
+    (tmp_path / "0000:00:1e.0").mkdir()
+    (tmp_path / "0000:00:1e.0" / "device").write_text(f"{chip}\n")
+    module = importlib.import_module("libneuronxla.cores")
+    monkeypatch.setattr(module, "_PCI_DEVICES", tmp_path)
+    assert module._cores_per_device() == cores

@@ -137,3 +137,12 @@ def test_the_table_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     text = capsys.readouterr().out
     assert text.startswith("instance-type: trn1.2xlarge\n")
     assert "| 0      | 2      | 32 GB" in text
+
+
+@pytest.mark.parametrize(("instance_type", "chips"), [("trn2.3xlarge", 1), ("trn2.48xlarge", 16)])
+def test_the_second_trainium(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], instance_type: str, chips: int
+) -> None:
+    devices = answer(capsys, THIRD, host(tmp_path, instance_type))
+    assert [device["instance_type"] for device in devices] == [instance_type] * chips
+    assert {device["nc_count"] for device in devices} == {4}

@@ -180,6 +180,8 @@ def test_a_bundle_is_split_into_its_certificates(tmp_path: Path) -> None:
         ("inf2.xlarge", "0x7264", 1),
         ("inf2.48xlarge", "0x7264", 12),
         ("trn1.32xlarge", "0x7164", 16),
+        ("trn2.3xlarge", "0x7364", 1),
+        ("trn2.48xlarge", "0x7364", 16),
         ("m5.large", "", 0),
     ],
 )

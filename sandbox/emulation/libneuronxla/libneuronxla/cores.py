@@ -6,16 +6,22 @@ import os
 from pathlib import Path
 from typing import List
 
-_CORES_PER_DEVICE = 2
+_PCI_DEVICES = Path("/sys/bus/pci/devices")
+_TRAINIUM2 = "0x7364"
 _LOCKS = Path("/dev/shm")  # noqa: S108 - the locks must be the same ones for every user
 # The sandbox's own switch for machines that have no device: how many cores to pretend there are.
 _PRETEND = "NEURONOPS_EMULATED_CORES"
 _held = []  # open files: the locks last as long as the process
 
 
+def _cores_per_device() -> int:
+    """2; of the 8 cores of a Trainium2 each two are one logical core, as its runtime has it by default."""
+    return 4 if any(path.read_text().strip() == _TRAINIUM2 for path in _PCI_DEVICES.glob("*/device")) else 2
+
+
 def _available() -> List[int]:
     pretended = os.environ.get(_PRETEND)
-    count = int(pretended) if pretended else _CORES_PER_DEVICE * len(list(Path("/dev").glob("neuron[0-9]*")))
+    count = int(pretended) if pretended else _cores_per_device() * len(list(Path("/dev").glob("neuron[0-9]*")))
     if not count:
         raise RuntimeError(
             "The PyTorch Neuron Runtime could not be initialized. Neuron Driver issues are logged to your system logs. "
@@ -64,7 +70,7 @@ def take(count: int) -> List[int]:
             os.close(_held.pop())
         raise RuntimeError(f"NeuronCore(s) not available - Requested:{count} Available:{len(taken)}")
     if not pretended:
-        for device in sorted({core // _CORES_PER_DEVICE for core in taken}):
+        for device in sorted({core // _cores_per_device() for core in taken}):
             _open_device(f"/dev/neuron{device}")
     return taken
 
