@@ -75,7 +75,7 @@ options:
         description: SHA-256 of the wheel that was built.
         type: str
       plugin_version:
-        description: Version of the plugin that was built beside it.
+        description: Version of the plugin beside it, built from its source or taken from the lock.
         type: str
         version_added: 0.2.0
       plugin_commit:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
 from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import ARCHIVES, kind
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import stacks
 
-from tests.unit.role_variables import ROLES, read, value
+from tests.unit.role_variables import ROLES, TRUSTED, read, value
 
 FOUND = {
     "path": "/opt/aws_neuron_venv_pytorch",
@@ -24,6 +25,14 @@ FOUND = {
     "changed_files": [],
     "manifests": {},
 }
+
+
+def load(tasks: str) -> list[dict[str, Any]]:
+    """Return a file of tasks of the role."""
+    content: list[dict[str, Any]] = DataLoader().load_from_file(
+        str(ROLES / "vllm" / "tasks" / f"{tasks}.yml"), **TRUSTED
+    )
+    return content
 
 
 def known(**options: Any) -> dict[str, Any]:
@@ -200,6 +209,42 @@ def test_a_vllm_that_knows_neuron_itself_is_what_it_was() -> None:
         lock,
     ]
     assert value("_vllm_inputs", variables) == hashlib.sha256(json.dumps(given).encode()).hexdigest()
+
+
+OPTIMUM = stacks.resolve("optimum-0.4.5")
+
+
+def locked(**options: Any) -> dict[str, Any]:
+    """Return the role's variables with a stack whose plugin is a wheel of the public index."""
+    wheel = {"requirements": ["fastapi"], "sha256": "0" * 64, "version": "0.11.0+empty", "wheel": "vllm.whl"}
+    resolved = {"lock": "optimum-neuron==0.4.5 --hash=sha256:" + "1" * 64, "packages": {"optimum-neuron": "0.4.5"}}
+    return known(**{"vllm_stack": OPTIMUM, "__vllm_wheel": wheel, "__vllm_lock": resolved, **options})
+
+
+def test_a_plugin_without_a_source_is_locked_with_all_else_that_is_needed() -> None:
+    variables = locked()
+    assert value("_vllm_requirements", variables) == ["fastapi", "optimum-neuron==0.4.5", "torch", "torchvision"]
+    assert value("_vllm_built", variables) == [variables["__vllm_wheel"]]
+    lock = value("_vllm_lock", variables)
+    assert lock.count("optimum-neuron==") == 1 and lock.count("--hash") == 2
+    assert value("_vllm_build_requirements", variables) == [OPTIMUM["vllm"]["build_requirements"]]
+    assert value("_vllm_layer", variables)["packages"] == {"optimum-neuron": "0.4.5", "vllm": "0.11.0+empty"}
+    assert value("_vllm_modules", variables) == OPTIMUM["plugin"]["modules"]
+    other = {**OPTIMUM, "plugin": {**OPTIMUM["plugin"], "entry_point": "other"}}
+    assert value("_vllm_inputs", locked(vllm_stack=other)) != value("_vllm_inputs", variables)
+
+
+def test_a_plugin_without_a_source_is_proven_and_recorded_by_its_version() -> None:
+    tasks = {task["name"]: task for task in load("prove") + load("install")}
+    wanted = tasks["Verify that vLLM works with its plugin"]["vars"]["__vllm_wanted"]
+    record = tasks["Record that vLLM is complete"]["neuronops.vllm.release_record"]["layer"]
+    texts = {"versions": wanted["versions"], **{name: record[name] for name in record if name.startswith("plugin_")}}
+    found = {name: value(name, {**locked(), **texts, "omit": "nothing"}) for name in texts}
+    assert found == {
+        "versions": {"vllm": "0.11.0+empty", "optimum-neuron": "0.4.5"},
+        "plugin_version": "0.4.5",
+        **dict.fromkeys(("plugin_commit", "plugin_source", "plugin_wheel_sha256"), "nothing"),
+    }
 
 
 def test_where_the_plugin_comes_from_is_the_stacks_or_the_option() -> None:
