@@ -30,8 +30,9 @@ RETURN = r"""
 _value:
   description:
     - C(refusals), what is to be refused, in sentences; C(cores), the NeuronCores that the server may take, none where
-      it may take all; C(arguments), further arguments of the server; and C(compiled_from), what decides on what is
-      compiled beside the files of the model and the number of NeuronCores.
+      it may take all; C(arguments), further arguments of the server; C(compiled_from), what decides on what is
+      compiled beside the files of the model and the number of NeuronCores; and C(exports), whether the model is
+      exported before the server is started.
   type: dict
 """
 

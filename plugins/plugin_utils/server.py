@@ -43,6 +43,28 @@ NXD_INFERENCE = {
     "--num-gpu-blocks-override": "without prefix caching it is the number of sequences; set vllm_server_max_num_seqs",
     "--override-neuron-config": "set override_neuron_config in vllm_server_additional_config",
 }
+# What optimum-neuron is given by the role, or cannot do; its API server takes most of it without a word.
+OPTIMUM_NEURON = {
+    "--additional-config": "no server of the backend optimum_neuron reads it",
+    "--block-size": "it is the whole context; set vllm_server_max_model_len",
+    "--convert": "the role exports models that generate text, and no others",
+    "--data-parallel-size": "optimum-neuron has no data parallelism",
+    "-dp": "optimum-neuron has no data parallelism",
+    "--device": "this vLLM has no such argument; the plugin finds the devices",
+    "--dtype": "what was exported has the model's own type",
+    "--enable-chunked-prefill": "optimum-neuron has no chunked prefill",
+    "--enable-lora": "optimum-neuron has no LoRA",
+    "--enable-prefix-caching": "optimum-neuron has no prefix caching",
+    "--model-loader-extra-config": "the role exports the model before it is served",
+    "--num-gpu-blocks-override": "the plugin has one block; set vllm_server_max_num_seqs",
+    "--override-neuron-config": "no server of the backend optimum_neuron reads it",
+    "--pipeline-parallel-size": "optimum-neuron has no pipeline parallelism",
+    "-pp": "optimum-neuron has no pipeline parallelism",
+    "--runner": "the role exports models that generate text, and no others",
+    "--speculative-config": "optimum-neuron has no speculative decoding",
+    "--task": "the role exports models that generate text, and no others",
+}
+ARGUMENTS = {"nxd_inference": NXD_INFERENCE, "optimum_neuron": OPTIMUM_NEURON}
 # The same of override_neuron_config, and of the variables.
 OVERRIDES = {
     "batch_size": "set vllm_server_max_num_seqs",
@@ -64,6 +86,12 @@ VARIABLES = {
     "vLLM samples on the host already",
     "NEURON_RT_VISIBLE_CORES": "set vllm_server_visible_cores",
 }
+OPTIMUM_VARIABLES = {
+    "NEURON_COMPILED_ARTIFACTS": "the role gives each export a folder of its own; leave it out",
+    "NEURON_PLATFORM_TARGET_OVERRIDE": "the model is exported for the instance that serves it; leave it out",
+    "NEURON_RT_NUM_CORES": "set vllm_server_visible_cores",
+    "NEURON_RT_VISIBLE_CORES": "set vllm_server_visible_cores",
+}
 ON_DEVICE = (
     "with sampling on the device, requests that are served together get each other's sampling parameters; leave it "
     "out. Where all requests have the same ones, set it in neuron_stack_overrides.server.additional_config"
@@ -78,7 +106,7 @@ def refusals(arguments: Sequence[str], block_size_is_context: bool = False, back
     options = {
         **OPTIONS,
         **(BLOCK_SIZE if block_size_is_context else {}),
-        **(NXD_INFERENCE if backend == "nxd_inference" else {}),
+        **ARGUMENTS.get(backend, {}),
     }
     found = []
     for argument in arguments:
@@ -116,7 +144,9 @@ def settings(options: Mapping[str, Any]) -> dict[str, Any]:
     refusals       what cannot be meant or is known to end badly (sentences)
     cores          the NeuronCores that the server may take; none where it may take all
     arguments      further arguments of the server
-    compiled_from  what decides on what is compiled, beside the model's files and the number of cores
+    compiled_from  what decides on what is compiled, beside the model's files and the number of cores; empty where
+                   nothing is kept that is compiled for a configuration
+    exports        whether the model is exported before the server is started, which then serves what was exported
     """
     stack, refused, cores = options["stack"], [], []
     backend, given = stack["backend"], _plain(options["additional_config"])
@@ -131,23 +161,39 @@ def settings(options: Mapping[str, Any]) -> dict[str, Any]:
         refused.append(
             "vllm_server_environment has NEURON_RT_VISIBLE_CORES, for which vllm_server_visible_cores is set"
         )
-    if backend != "nxd_inference":
-        if given:
-            refused.append(f"vllm_server_additional_config is set, and no server of the backend {backend} reads it")
-        return {"refusals": refused, "cores": cores, "arguments": [], "compiled_from": []}
+    if backend != "nxd_inference" and given:
+        refused.append(f"vllm_server_additional_config is set, and no server of the backend {backend} reads it")
+    if backend == "in_tree":
+        return {"refusals": refused, "cores": cores, "arguments": [], "compiled_from": [], "exports": False}
 
-    context = options["max_model_len"] or stack["server"]["max_model_len"] or 0
+    exports = backend == "optimum_neuron"
+    context, sequences = options["max_model_len"] or stack["server"]["max_model_len"] or 0, options["max_num_seqs"]
     if not context:
+        why = "the model is exported for it" if exports else "the server does not start without"
         refused.append(
-            "vllm_server_max_model_len is not set, and the server does not start without: set it to the longest "
-            "context, in tokens, that your requests need"
+            f"vllm_server_max_model_len is not set, and {why}: set it to the longest context, in tokens, that your "
+            "requests need"
         )
+    ending_badly = OPTIMUM_VARIABLES if exports else VARIABLES
     refused += [
-        f"vllm_server_environment has {name}: {VARIABLES[name]}" for name in VARIABLES if name in options["environment"]
+        f"vllm_server_environment has {name}: {ending_badly[name]}"
+        for name in ending_badly
+        if name in options["environment"]
     ]
+    compiling = {name: value for name, value in sorted(options["environment"].items()) if _COMPILES.match(name)}
+    if exports:
+        refused += _wrong_export(options)
+        return {
+            "refusals": refused,
+            "cores": cores,
+            "arguments": [],
+            # No argument of the server is one of the export's.
+            "compiled_from": [stack.get("id", ""), options["model"], context, sequences, compiling],
+            "exports": True,
+        }
+
     refused += [f"vllm_server_additional_config has {sentence}" for sentence in _wrong_config(given)]
     config = merged(_plain(stack["server"]["additional_config"]), given)
-    sequences = options["max_num_seqs"]
     return {
         "refusals": refused,
         "cores": cores,
@@ -158,9 +204,24 @@ def settings(options: Mapping[str, Any]) -> dict[str, Any]:
         "compiled_from": [
             *(stack.get("id", ""), options["model"], context, sequences, config),
             [*stack["server"]["arguments"], *options["arguments"]],
-            {name: value for name, value in sorted(options["environment"].items()) if _COMPILES.match(name)},
+            compiling,
         ],
+        "exports": False,
     }
+
+
+def _wrong_export(options: Mapping[str, Any]) -> Iterator[str]:
+    """Say what keeps a model from being exported, or what was exported from being served."""
+    if not options["model"].startswith("/"):
+        yield (
+            f"vllm_server_model is {options['model']}, a name of the Hugging Face hub, and the model is exported "
+            "without any network: copy it to the host, and name that folder"
+        )
+    if "," in options["visible_cores"]:
+        yield (
+            f"vllm_server_visible_cores is {options['visible_cores']!r}, and optimum-neuron takes a list for one core: "
+            "set it to a range, such as 0-3"
+        )
 
 
 def _plain(value: Any) -> Any:

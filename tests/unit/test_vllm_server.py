@@ -598,6 +598,100 @@ def test_a_server_of_nxd_inference_is_checked_and_started(role: Callable[..., st
     assert "StateDirectory=vllm vllm/artifacts vllm/artifacts/" in said and name[1] not in said
 
 
+OPTIMUM = "optimum-0.4.5"
+
+
+def optimum(name: str, **options: Any) -> Any:
+    """Return a variable of the role for the stack of optimum-neuron."""
+    given = known(**{"model": "/srv/m", "max_model_len": 2048, **options})
+    return value(name, {**given, "role_path": str(ROLE), "neuron_stack": OPTIMUM})
+
+
+def test_a_server_of_optimum_neuron_is_started_with_what_its_model_was_exported_with() -> None:
+    export = optimum("_vllm_server_export", max_num_seqs=5)
+    folder = export["folder"]
+    assert re.fullmatch("/var/lib/vllm/artifacts/[0-9a-f]{16}", folder)
+    assert export == {
+        "model": "/srv/m",
+        "folder": folder,
+        "max_model_len": 2048,
+        "max_num_seqs": 5,
+        "tensor_parallel_size": 2,
+    }
+    command = optimum("_vllm_server_command", max_num_seqs=5)
+    arguments = ("--model", "--max-model-len", "--max-num-seqs", "--tensor-parallel-size")
+    assert [after(command, name) for name in arguments] == [folder, "2048", "5", "2"]
+    assert after(command, "--served-model-name") == "/srv/m"
+    assert not {"--block-size", "--additional-config", "--num-gpu-blocks-override"} & set(command)
+    text = optimum("_vllm_server_unit", max_num_seqs=5)
+    # A folder that systemd made would be taken for an export.
+    assert setting(text, "StateDirectory") == ["vllm vllm/artifacts"]
+    # By this what nothing goes back to is found and removed.
+    assert f'NEURON_COMPILED_ARTIFACTS="{folder}"' in optimum("_vllm_server_environment_lines", max_num_seqs=5)
+
+
+def test_another_configuration_is_another_export() -> None:
+    name = optimum("_vllm_server_artifacts")
+    same = {"port": 9000, "arguments": ["--disable-log-requests"], "environment": {"HF_TOKEN": "x"}}
+    assert optimum("_vllm_server_artifacts", **same) == name
+    changed: list[dict[str, Any]] = [
+        {"model": "/srv/n"},
+        {"tensor_parallel_size": 1},
+        {"max_model_len": 4096},
+        {"max_num_seqs": 4},
+        {"environment": {"NEURON_CC_FLAGS": "-O1"}},
+    ]
+    assert len({name, *(optimum("_vllm_server_artifacts", **options) for options in changed)}) == len(changed) + 1
+
+
+def test_an_export_runs_as_the_services_user_with_the_releases_python_and_without_its_secrets() -> None:
+    given = {"HF_TOKEN": "hf_secret", "NEURON_CC_FLAGS": "-O1"}
+    options = {
+        "environment": given,
+        "api_key": "key-secret",
+        "release": "/opt/one",
+        "user": "serving",
+        "model": "/srv/$m",
+    }
+    command = optimum("_vllm_server_export_command", **options)
+    before, python = command[: command.index("--")], command[command.index("--") + 1 :]
+    assert before[0] == "systemd-run" and {"--wait", "--pipe", "--property=User=serving"} <= set(before)
+    assert "--property=StateDirectory=vllm vllm/artifacts" in before and "--property=UMask=0077" in before
+    variables = dict(entry.partition("=")[2].split("=", 1) for entry in before if entry.startswith("--setenv="))
+    assert variables["HF_HUB_OFFLINE"] == variables["TRANSFORMERS_OFFLINE"] == "1"
+    assert variables["NEURON_CC_FLAGS"] == "-O1" and variables["HOME"] == "/var/lib/vllm"
+    assert variables["PATH"].startswith("/opt/one/bin:/opt/aws/neuron/bin:")
+    assert "secret" not in " ".join(command)
+    assert python[:3] == ["/opt/one/bin/python", "-I", "-c"] and len(python) == 5
+    assert "--property=PrivateTmp=true" in before and "BindReadOnlyPaths" not in " ".join(before)
+    temporary = optimum("_vllm_server_export_command", model=f"{TEMPORARY}/a b%")
+    assert '--property=BindReadOnlyPaths="-/tmp/a b%"' in temporary
+    assert json.loads(python[4].replace("$$", "$"))["model"] == "/srv/$m" and "/srv/$$m" in python[4]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_model_len": 0}, "vllm_server_max_model_len is not set, and the model is exported for it"),
+        ({"model": "owner/name"}, "exported without any network: copy it to the host"),
+        ({"additional_config": {"x": 1}}, "and no server of the backend optimum_neuron reads it"),
+        ({"visible_cores": "0,1"}, "takes a list for one core: set it to a range"),
+        *(({"environment": {name: "x"}}, words) for name, words in server.OPTIMUM_VARIABLES.items()),
+    ],
+)
+def test_what_ends_badly_with_optimum_neuron_is_refused(options: dict[str, Any], words: str) -> None:
+    (refusal,) = optimum("_vllm_server_settings", **options)["refusals"]
+    assert words in refusal
+    well = {"visible_cores": "0-1", "environment": {"NEURON_CC_FLAGS": "-O1"}}
+    assert optimum("_vllm_server_settings", **well)["refusals"] == []
+
+
+@pytest.mark.parametrize("argument", [*server.OPTIMUM_NEURON, "--enable-prefix", "--num-gpu-blocks-override=9"])
+def test_an_argument_that_optimum_neuron_does_not_take_is_refused(argument: str) -> None:
+    assert len(server.refusals([argument], backend="optimum_neuron")) == 1
+    assert server.refusals(["--tokenizer=/srv/t", "--no-enable-log-requests"], backend="optimum_neuron") == []
+
+
 def test_cores_that_the_host_has_not_are_refused(role: Callable[..., str], tmp_path: Path) -> None:
     host = {"neuron_ls": {"cores": 2}, "environments": [{"manifests": MANIFESTS, "path": "/opt/one"}]}
     tasks = [{"ansible.builtin.import_role": {"name": "neuronops.vllm.vllm_server", "tasks_from": "check_host"}}]
