@@ -40,10 +40,6 @@ HEAD = """<!-- Written by `make docs` from data/stacks.yml; change that file. --
 
 """
 
-NOT_YET = """What is *not installed yet* is refused by the roles before anything is changed: its versions are those that
-its makers name, and the role that installs its backend is still to come.
-"""
-
 # What an entry is built on, the first that it has.
 CARRIERS = ("neuronx-distributed-inference", "transformers-neuronx", "neuronx-distributed")
 
@@ -90,11 +86,6 @@ def backend(entry: dict[str, Any]) -> str:
     return (f"{plugin['name']} {plugin['version']} on " if plugin else "") + f"{name} {packages[name]}"
 
 
-def evidence(entry: dict[str, Any]) -> str:
-    """Return how we know that an entry works, or that it does not yet."""
-    return entry["evidence"] if entry["backend"] in stacks.INSTALLED else f"{entry['evidence']}, not installed yet"
-
-
 def to_take(entries: list[dict[str, Any]]) -> str:
     """Return the table of what to take on each kind of instance: what AWS supports today, the best known first."""
     rows = [["instances", "stack", "evidence", "AWS supports it", "besides"]]
@@ -110,7 +101,7 @@ def to_take(entries: list[dict[str, Any]]) -> str:
                 [
                     family,
                     f"`{entry['name']}`",
-                    evidence(entry),
+                    entry["evidence"],
                     support(entry),
                     notes[entry["name"]] or backend(entry),
                 ]
@@ -174,7 +165,7 @@ def text() -> str:
                 systems(entry),
                 kernel,
                 context(entry),
-                evidence(entry),
+                entry["evidence"],
                 support(entry),
                 f"Ubuntu {entry['ubuntu']}",
             ]
@@ -201,7 +192,7 @@ def text() -> str:
         f"`{entry['name']}`" for entry in newest_first if ON_THE_HOST in entry["server"]["environment"]
     )
     return (
-        f"{HEAD}## What to take today\n\n{to_take(newest_first)}\n{NOT_YET}\n"
+        f"{HEAD}## What to take today\n\n{to_take(newest_first)}\n"
         f"## All of them\n\n{table(combinations)}\nHow we know:\n\n{meanings}\n"
         f"{ARCHIVES}\n{SAMPLING.format(on_the_host)}\n"
         f"## What is installed\n\n{table(packages)}\n"

@@ -331,7 +331,7 @@ class _Plan:
             state = "runs" if kernel == self.kernels[0] else "has installed, and would boot next,"
             others = [
                 name
-                for name, entry in stacks.installed().items()
+                for name, entry in stacks.load()["stacks"].items()
                 if builds_on(kernel, entry["kernel"]) and not stacks.other_family(entry, self._families)
             ]
             way_out = (

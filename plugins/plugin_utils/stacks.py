@@ -79,8 +79,6 @@ UBUNTU_IMAGES = {
     "22.04": "ubuntu/images/hvm-ssd/ubuntu-jammy-22.04-amd64-server-*",
     "24.04": "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*",
 }
-# The backends that the roles above the driver install.
-INSTALLED = ("in_tree", "nxd_inference")
 # What resolve() adds to an entry.
 ADDED = ("name", "id", "packages_role", "ubuntu_image")
 
@@ -172,18 +170,13 @@ def content(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if name not in (*ADDED, "evidence", "supported", "ubuntu")}
 
 
-def installed() -> dict[str, Any]:
-    """Return the entries that a user can be told to take: those whose backend the roles install."""
-    return {name: entry for name, entry in load()["stacks"].items() if entry["backend"] in INSTALLED}
-
-
 def out_of_support(entry: Mapping[str, Any], today: datetime.date) -> str | None:
     """Say that AWS does not support what an entry is made of any more, and which entry it does; None when it does."""
     if not _ended(entry, today):
         return None
     supported = entry["supported"]
     until_sdk = f" with SDK {supported['until_sdk']}" if supported["until_sdk"] else ""
-    others = [name for name, other in installed().items() if not _ended(other, today)]
+    others = [name for name, other in load()["stacks"].items() if not _ended(other, today)]
     none = "No stack that this collection installs is in AWS's support."
     instead = f"AWS supports {', '.join(others)}." if others else none
     return (
@@ -206,7 +199,7 @@ def other_family(entry: Mapping[str, Any], families: Collection[str]) -> str | N
     others = sorted(set(families) - driven)
     if not others:
         return None
-    fits = [name for name, other in installed().items() if set(others) <= set(other["instance_families"])]
+    fits = [name for name, other in load()["stacks"].items() if set(others) <= set(other["instance_families"])]
     instead = f"set neuron_stack to {' or '.join(fits)}" if fits else "no stack that this collection installs is for it"
     return (
         f"its devices are those of {' and '.join(others)}, and the stack {entry.get('name', '')} is for "

@@ -243,7 +243,6 @@ THOROUGH = pytest.mark.thorough
         ([("inf2.xlarge", 1)], {"launch_subnet_id": "subnet-00000000"}, "subnet-00000000"),
         pytest.param([("inf2.xlarge", 1)], {"launch_key_name": "nobodys"}, "nobodys", marks=THOROUGH),
         pytest.param([("inf2.xlarge", 1)], {"neuron_stack": "vllm-9.9.9"}, "vllm-9.9.9", marks=THOROUGH),
-        ([("inf2.xlarge", 1)], {"neuron_stack": "optimum-0.4.5"}, "optimum-0.4.5 is of the backend optimum_neuron"),
     ],
 )
 def test_wrong_variables_are_refused_before_anything_is_made(

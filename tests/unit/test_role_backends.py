@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stack whose backend a role does not install is refused from the options alone."""
+"""A stack is taken by the roles of its backend, and refused by another from the options alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import options, stacks
 
-OTHERS = [name for name, entry in stacks.load()["stacks"].items() if entry["backend"] not in stacks.INSTALLED]
-SERVED = [name for name, entry in stacks.load()["stacks"].items() if entry["backend"] == "nxd_inference"]
+SERVED = [name for name, entry in stacks.load()["stacks"].items() if entry["backend"] != "in_tree"]
 UNREACHABLE = {
     "vllm_server_model": "/srv/models/llama",
     "vllm_server_max_model_len": 2048,
@@ -40,21 +39,11 @@ def play(folder: Path, playbook: str, given: dict[str, Any]) -> str:
     return " ".join(done.stdout.replace("\\n", " ").split()) if done.returncode else ""
 
 
-@pytest.mark.parametrize("stack", OTHERS)
-@pytest.mark.parametrize("role", ["vllm", "vllm_server"])
-def test_a_stack_of_another_backend_is_refused_before_the_host_is_touched(
-    role: str, stack: str, tmp_path: Path
-) -> None:
-    said = preflight(tmp_path, role, stack)
-    backend = stacks.resolve(stack)["backend"]
-    assert f"The stack {stack} for host1 is of the backend {backend}, which this version of the collection" in said
-    assert "docs/versions.md lists them. Nothing was changed." in said and "unreachable=0" in said
-
-
 @pytest.mark.parametrize(
     ("role", "stack", "other"),
     [
         ("transformers_neuronx", "vllm-0.13.0", "nxd_inference"),
+        ("transformers_neuronx", "optimum-0.4.5", "nxd_inference"),
         ("nxd_inference", "vllm-0.9.2", "transformers_neuronx"),
     ],
 )
@@ -73,20 +62,12 @@ def test_a_role_for_neurons_packages_names_the_other_for_a_stack_that_is_not_its
     assert preflight(tmp_path, role, stack, **{f"{role}_state": "absent"}) == ""
 
 
-@pytest.mark.parametrize("role", ["transformers_neuronx", "nxd_inference"])
-def test_neurons_packages_of_a_backend_that_is_not_installed_are_refused(role: str, tmp_path: Path) -> None:
-    said = preflight(tmp_path, role, "optimum-0.4.5")
-    assert "is of the backend optimum_neuron, which this version of the collection does not install." in said
-    assert "one of the backend in_tree or nxd_inference" in said
-    assert "Nothing was changed." in said and "unreachable=0" in said
-
-
 @pytest.mark.parametrize(
     ("given", "says"),
     [
         ({"neuron_stack": "vllm-0.13.0", "nxd_inference_exact": "perhaps"}, "nxd_inference_exact is"),
         ({"neuron_stack": "vllm-0.9.2", "transformers_neuronx_exact": "perhaps"}, "transformers_neuronx_exact is"),
-        ({"neuron_stack": "optimum-0.4.5"}, "is of the backend optimum_neuron, which this version"),
+        ({"neuron_stack": "optimum-0.4.5", "nxd_inference_exact": "perhaps"}, "nxd_inference_exact is"),
         ({"neuron_stack": "vllm-0.13.0", "nxd_inference_venv": "/srv/venv"}, "nxd_inference_venv is given with -e"),
         ({"neuron_stack": "vllm-0.13.0", "nxd_inference_state": "absent"}, "nxd_inference_state is absent for host1"),
     ],
@@ -110,6 +91,7 @@ def test_a_stack_that_the_roles_install_is_taken(role: str, stack: str, tmp_path
         ({"vllm_plugin_source": "https://a.example/x.bundle"}, "set vllm_plugin_source_checksum to its SHA-256"),
         ({"neuron_stack_overrides": {"plugin": {"commit": "abc"}}}, "A commit of the stack is abc; a commit has 40"),
         ({"neuron_stack": "vllm-0.9.2", "vllm_plugin_source": "/srv/x"}, "vllm-0.9.2 has no plugin that is built from"),
+        ({"neuron_stack": "optimum-0.4.5", "vllm_plugin_source_key": "x"}, "vllm_plugin_source_key is set for host1"),
     ],
     ids=str,
 )

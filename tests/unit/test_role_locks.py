@@ -36,7 +36,7 @@ PUBLIC = {
 }
 NEURON = {name: version for name, version in STACK["python_packages"].items() if name not in PUBLIC}
 # What the index has besides, for a stack whose packages another role installs.
-PLUGIN = stacks.resolve("vllm-0.13.0")["python_packages"]
+PLUGINS = {name: stacks.resolve(name)["python_packages"] for name in ("vllm-0.13.0", "optimum-0.4.5")}
 PLAY = """
 - hosts: localhost
   gather_facts: false
@@ -75,8 +75,9 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for place, packages in (("public", PUBLIC), ("neuron", NEURON)):
         for name, version in packages.items():
             make_wheel(root / place / name, name, version)
-    for name, version in PLUGIN.items():
-        make_wheel(root / ("public" if name in PUBLIC else "neuron") / name, name, version)
+    for packages in PLUGINS.values():
+        for name, version in packages.items():
+            make_wheel(root / ("public" if name in PUBLIC else "neuron") / name, name, version)
     handler = functools.partial(Quiet, directory=str(root))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -197,12 +198,13 @@ def test_locks_are_the_same_before_and_after_there_is_an_environment(
     assert sorted(path.name for path in (tmp_path / "locks").iterdir()) == locks
 
 
+@pytest.mark.parametrize("stack", PLUGINS)
 def test_the_packages_of_a_plugins_stack_are_locked_by_their_own_role(
-    lock: Callable[..., dict[str, Any]], tmp_path: Path
+    lock: Callable[..., dict[str, Any]], tmp_path: Path, stack: str
 ) -> None:
-    found = lock("-e", "neuron_stack=vllm-0.13.0", roles=("nxd_inference",))
+    found = lock("-e", f"neuron_stack={stack}", roles=("nxd_inference",))
     layer = found["layers"][1]
     assert (layer["name"], layer["path"]) == ("nxd_inference", str(tmp_path / "venv"))
-    assert layer["packages"] == PLUGIN
+    assert layer["packages"] == PLUGINS[stack]
     (file,) = (tmp_path / "locks").iterdir()
-    assert file.name.startswith("nxd_inference-vllm-0.13.0-")
+    assert file.name.startswith(f"nxd_inference-{stack}-")

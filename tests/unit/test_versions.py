@@ -31,9 +31,3 @@ def test_every_entry_and_every_refusal_is_in_it() -> None:
 )
 def test_systems_are_told_by_python_and_kernel(stack: str, expected: str) -> None:
     assert versions.systems(stacks.resolve(stack)) == expected
-
-
-def test_what_the_roles_do_not_install_says_so() -> None:
-    rows = [line for line in versions.text().splitlines() if line.startswith("| `optimum-0.4.5` | 2.26.1 |")]
-    assert [row.split(" | ")[6] for row in rows] == ["read, not installed yet"]
-    assert versions.evidence(stacks.resolve("vllm-0.9.2")) == "served"

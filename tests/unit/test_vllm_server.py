@@ -692,6 +692,16 @@ def test_an_argument_that_optimum_neuron_does_not_take_is_refused(argument: str)
     assert server.refusals(["--tokenizer=/srv/t", "--no-enable-log-requests"], backend="optimum_neuron") == []
 
 
+@as_root
+def test_a_server_of_optimum_neuron_is_checked_and_started(role: Callable[..., str], model: Path) -> None:
+    said = role("--diff", model=str(model), neuron_stack=OPTIMUM, max_model_len="2048")
+    exported = re.search(r"would be exported on localhost into (/var/lib/vllm/artifacts/[0-9a-f]{16})", said)
+    assert exported and "failed=0" in said, said
+    assert f'"--model" "{exported[1]}"' in said or f"--model {exported[1]} " in said, said
+    said = role(model=str(model), neuron_stack=OPTIMUM)
+    assert "vllm_server_max_model_len is not set" in said and "changed=0" in said and "failed=1" in said
+
+
 def test_cores_that_the_host_has_not_are_refused(role: Callable[..., str], tmp_path: Path) -> None:
     host = {"neuron_ls": {"cores": 2}, "environments": [{"manifests": MANIFESTS, "path": "/opt/one"}]}
     tasks = [{"ansible.builtin.import_role": {"name": "neuronops.vllm.vllm_server", "tasks_from": "check_host"}}]
