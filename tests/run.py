@@ -139,6 +139,7 @@ LONG = [
     Part("served", "pytest tests/served --all", minutes=60),
     Part("fuzz-long", f"{FUZZ_TOOLS} && NEURONOPS_FUZZ=20000 pytest tests/fuzz", minutes=45),
     molecule("hardened"),
+    molecule("upgrade"),
     *(faults(name) for name in ("neuron_driver", "neuron_venv", "transformers_neuronx", "vllm", "vllm_server")),
     core("2.21", "3.13"),
     core("2.20", "3.12"),
