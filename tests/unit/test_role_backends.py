@@ -78,6 +78,33 @@ def test_site_takes_the_role_that_the_stack_names(given: dict[str, Any], says: s
     assert says in said and "othing was changed" in said and "unreachable=0" in said
 
 
+@pytest.mark.parametrize(
+    ("role", "there", "refused"),
+    [
+        ("nxd_inference", ["neuron_venv", "transformers_neuronx", "vllm"], True),
+        ("transformers_neuronx", ["nxd_inference"], True),
+        ("nxd_inference", ["neuron_venv", "nxd_inference", "vllm"], False),
+        ("transformers_neuronx", [], False),
+    ],
+)
+def test_an_environment_with_the_packages_of_another_backend_is_refused(
+    role: str, there: list[str], refused: bool, tmp_path: Path
+) -> None:
+    found = {"python": {"works": True, "problem": None}, "manifests": {layer: {} for layer in there}}
+    tasks = [{"ansible.builtin.import_role": {"name": "neuronops.vllm.neuron_packages", "tasks_from": "check_host"}}]
+    (tmp_path / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    given = {
+        "__neuron_packages_role": role,
+        "_neuron_packages": {"venv": "/srv/venv", "stack": stacks.resolve(SERVED[0])},
+        "_neuron_packages_found": found,
+        "_neuron_packages_python_version": "3.11",
+    }
+    said = play(tmp_path, "play.yml", given)
+    other = {"nxd_inference": "transformers_neuronx"}.get(role, "nxd_inference")
+    assert (f"/srv/venv on host1 has what the role neuronops.vllm.{other} installed" in said) == refused
+    assert (f"{other}_state: absent. Nothing was changed" in said) == refused == bool(said)
+
+
 @pytest.mark.parametrize("stack", [stacks.load()["default"], *SERVED])
 @pytest.mark.parametrize("role", ["vllm", "vllm_server"])
 def test_a_stack_that_the_roles_install_is_taken(role: str, stack: str, tmp_path: Path) -> None:
