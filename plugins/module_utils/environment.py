@@ -155,23 +155,42 @@ def record_problem(folder, dist_info):
     except (OSError, ValueError):
         return "its RECORD is missing"
     try:
-        text = content(os.path.join(folder, record))
+        rows, text = recorded(folder, dist_info)
         # METADATA may be of any encoding that authors write; zeros are what a power cut leaves.
         with open(os.path.join(folder, metadata), "rb") as file:
             if b"\0" in file.read(LARGEST):
                 return "its METADATA has zeros in it, as after a power cut"
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except OSError as error:
         return "its files cannot be read: %s" % error.strerror
     except (ValueError, csv.Error) as error:
         return "its RECORD cannot be understood: it %s" % error
-    rows = [row for row in rows if row]
     if not rows:
         # With METADATA empty too nothing is promised that could be missing.
         return "its RECORD is empty" if os.path.getsize(os.path.join(folder, metadata)) else None
     if text and not text.endswith(("\n", "\r")) and len(rows[-1]) != 3:
         return "its RECORD is cut off"
     return rows_problem(folder, rows)
+
+
+def recorded(folder, dist_info):
+    """Return (rows, text) of a package's RECORD; raises OSError, ValueError or csv.Error."""
+    text = content(os.path.join(folder, dist_info, "RECORD"))
+    return [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row], text
+
+
+def has_another_package(folder, name, size):
+    """Say whether the RECORD of any package names this file with this size.
+
+    Some packages bring the same file, as optimum and optimum-neuron do, and what is there is that of the last of them.
+    """
+    for entry in sorted(os.listdir(folder)):
+        if entry.endswith(".dist-info"):
+            try:
+                if any(row[0] == name and row[-1] == str(size) for row in recorded(folder, entry)[0]):
+                    return True
+            except (OSError, ValueError, csv.Error):
+                continue  # that package's own damage is told with that package
+    return False
 
 
 def rows_problem(folder, rows):
@@ -201,7 +220,8 @@ def rows_problem(folder, rows):
         except (OSError, ValueError):
             return "%s is missing" % shown(name)[:200]
         # pip writes an interpreter's path into scripts and records the size that they had before.
-        if size and int(size) != status.st_size and not name.startswith(".."):
+        cut_off = size and int(size) != status.st_size and not name.startswith("..")
+        if cut_off and not has_another_package(folder, name, status.st_size):
             return "%s has %d bytes in place of %s" % (shown(name)[:200], status.st_size, size)
         if status.st_mode & 0o044 != 0o044 or closed[parent]:
             return "%s cannot be read by other users" % shown(name)[:200]

@@ -137,6 +137,18 @@ def test_a_damaged_package(venv: Path, damage: Callable[[Path], None], words: st
     assert words in environment.observe(str(venv))["damaged"]["demo"]
 
 
+def test_a_file_that_two_packages_bring_is_that_of_either(venv: Path) -> None:
+    other = site(venv) / "other-2.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").touch()
+    (other / "RECORD").write_text(
+        "demo/__init__.py,,9\nother-2.0.dist-info/METADATA,,0\nother-2.0.dist-info/RECORD,,\n"
+    )
+    for size, damaged in ((6, set()), (9, set()), (7, {"demo", "other"})):
+        (site(venv) / "demo" / "__init__.py").write_text("x" * size)
+        assert set(environment.observe(str(venv))["damaged"]) == damaged
+
+
 def test_what_an_interrupted_pip_leaves(venv: Path) -> None:
     (site(venv) / "~emo").mkdir()
     assert environment.observe(str(venv))["damaged"] == {"~emo": "left behind by an interrupted installation"}
