@@ -66,9 +66,9 @@ class Demo:
         # What vLLM computes with, and the plugin that stands between them.
         packages = self.stack["python_packages"]
         self.carrier = next(name for name in CARRIERS if name in packages)
-        self.plugged = self.stack["backend"] == "nxd_inference"
-        if self.plugged and not plugin_remote.has(self.stack["plugin"]["version"]):
-            plugin = self.stack["plugin"]
+        self.plugin: dict[str, Any] | None = self.stack.get("plugin")
+        plugin = self.plugin
+        if plugin and "source" in plugin and not plugin_remote.has(plugin["version"]):
             raise SandboxError(
                 f"The stack {self.stack['name']} needs the plugin {plugin['name']} {plugin['version']}, which no "
                 f"package index has; the sandbox stands in for {', '.join(plugin_remote.STOOD_IN_FOR)} alone. Set "
@@ -90,7 +90,7 @@ class Demo:
     def run(self) -> None:
         say = self.progress.say
         say(WHAT_IS_REAL.format(computes=self.carrier))
-        if self.plugged:
+        if self.plugin:
             say(self.which_plugin())
         say(f"\nStack {self.stack['name']} (Neuron SDK {self.stack['sdk']}); Ansible's whole output: {self.log}")
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +114,8 @@ class Demo:
         """Which plugin is served, the real one or the stand-in."""
         plugin = self.stack["plugin"]
         name = f"the plugin {plugin['name']} {plugin['version']}"
+        if "source" not in plugin:
+            return f"Real too:  {name}, the wheel of the public index."
         if plugin_remote.clone():
             return f"Real too:  {name}, commit {plugin['commit']}."
         return (
@@ -139,11 +141,11 @@ class Demo:
             "neuron_venv_lock_path": str(kept / "locks"),
             "vllm_lock_path": str(kept / "locks"),
             "vllm_wheel_path": str(kept / "wheels"),
-            # Some that the user has to choose.
-            **({"vllm_server_max_model_len": 512, "vllm_server_max_num_seqs": 4} if self.plugged else {}),
+            "vllm_server_max_model_len": self.stack["server"]["max_model_len"] or lifecycle.CONTEXT,
+            "vllm_server_max_num_seqs": 4,
         }
-        with self.settings.variables_file.open("a") as file:
-            yaml.safe_dump(of_the_fleet, file)
+        known = yaml.safe_load(self.settings.variables_file.read_text())
+        self.settings.variables_file.write_text(yaml.safe_dump({**known, **of_the_fleet}))
 
     def ask_all(self) -> None:
         found = self.fleet.inventory()
@@ -217,7 +219,7 @@ class Demo:
 
     def versions(self, address: str) -> list[str]:
         """What runs on a host, as the host says."""
-        plugin = [self.stack["plugin"]["name"]] if self.plugged else []
+        plugin = [self.plugin["name"]] if self.plugin else []
         packages = ("torch", "torch-neuronx", "neuronx-cc", self.carrier, *plugin, "transformers")
         code = (
             "import importlib.metadata as m, sys; print('Python', sys.version.split()[0]); "

@@ -23,6 +23,8 @@ from sandbox.settings import SandboxError, Settings
 
 # Less than this left, and the certificates are made anew rather than expire during a run.
 CERTIFICATE_MARGIN_DAYS = 7
+# Longest context that is served, in tokens: a backend may need to be told, and a short one is quick.
+CONTEXT = 512
 
 
 def up(settings: Settings, ec2_too: bool = True, systems: list[str] | None = None) -> None:
@@ -110,6 +112,7 @@ def variables(facts: dict[str, Any]) -> dict[str, Any]:
     return {
         "neuron_driver_repository_key_fingerprint": facts["fingerprint"],
         "vllm_server_model": image.MODEL,
+        "vllm_server_max_model_len": CONTEXT,
         # The repositories have their names on the sandbox's network alone: this machine cannot resolve from them.
         "neuron_venv_lock_resolver": "{{ inventory_hostname }}",
         "neuron_stack_overrides": f"{{{{ sandbox_overrides | combine(sandbox_plugins[{stack}] | default({{}})) }}}}",

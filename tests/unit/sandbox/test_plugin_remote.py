@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import yaml
 
-from plugins.plugin_utils import stacks
 from sandbox import lifecycle
 from sandbox.demo import Demo
 from sandbox.repositories import build, plugin_remote
@@ -165,8 +164,7 @@ def test_plays_expect_the_commits_that_the_sandbox_serves(tmp_path: Path) -> Non
 
 
 def test_plays_with_a_stack_that_has_no_plugin_are_told_of_none(tmp_path: Path) -> None:
-    assert stacks.load()["default"] == "vllm-0.9.2"
-    found = told(tmp_path, None)
+    found = told(tmp_path, "vllm-0.9.2")
     assert found["vllm"]["commit"] == "c" * 40
     assert "plugin" not in found
 
@@ -182,3 +180,11 @@ def test_the_demo_says_which_plugin_is_served(
     monkeypatch.setenv(plugin_remote.VARIABLE, clone_of_it)
     told_of = Demo(Settings.from_environment(), "vllm-0.13.0").which_plugin()
     assert told_of.startswith(begins) and says in told_of and "vllm-neuron 0.4.1" in told_of
+
+
+def test_the_demo_says_that_a_plugin_of_the_public_index_is_the_real_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NEURONOPS_CACHE", str(tmp_path))
+    told_of = Demo(Settings.from_environment(), "optimum-0.4.5").which_plugin()
+    assert told_of == "Real too:  the plugin optimum-neuron 0.4.5, the wheel of the public index."
