@@ -12,7 +12,7 @@ from ansible_collections.neuronops.vllm.plugins.plugin_utils import driver, stac
 
 from tests.unit.role_variables import CHECKOUT, read, value
 
-STACK = stacks.resolve()
+STACK = stacks.resolve("vllm-0.9.2")
 WANTED: dict[str, str] = STACK["host_packages"]
 DRIVER = WANTED["aws-neuronx-dkms"]
 RUNNING, NEWER = "6.8.0-1021-aws", "6.8.0-1024-aws"

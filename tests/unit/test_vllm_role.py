@@ -49,7 +49,7 @@ def known(**options: Any) -> dict[str, Any]:
             "lock": "fastapi==0.115.0 --hash=sha256:" + "1" * 64 + "\n",
             "packages": {"fastapi": "0.115.0"},
         },
-        "vllm_stack": stacks.resolve(),
+        "vllm_stack": stacks.resolve("vllm-0.9.2"),
         **options,
     }
     names = read("vllm", "defaults")

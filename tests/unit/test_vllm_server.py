@@ -36,6 +36,9 @@ NEEDRESTART = {"_vllm_server_has_needrestart": True}
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="the role asks as another user, for which it must be root")
 
+# The stack of a test that names none.
+IN_TREE = "vllm-0.9.2"
+
 
 def known(**options: Any) -> dict[str, Any]:
     """Return the role's variables with these options."""
@@ -44,6 +47,7 @@ def known(**options: Any) -> dict[str, Any]:
         **read("vllm_server", "defaults"),
         **read("vllm_server", "vars"),
         "__vllm_server_host": {"neuron_ls": {"cores": 2}, "environments": [{"manifests": MANIFESTS}]},
+        "neuron_stack": IN_TREE,
         **given,
     }
 
@@ -287,8 +291,8 @@ def role(tmp_path: Path) -> Callable[..., str]:
     ]
 
     def run(*arguments: str, **options: Any) -> str:
-        variables = {f"vllm_server_{name}": option for name, option in options.items() if name != "neuron_stack"}
-        variables.update({name: option for name, option in options.items() if name == "neuron_stack"})
+        variables = {"neuron_stack": options.pop("neuron_stack", IN_TREE)}
+        variables.update({f"vllm_server_{name}": option for name, option in options.items()})
         # In a file, as what is secret should be: ansible-playbook itself shows its command line.
         (tmp_path / "variables.json").write_text(json.dumps(variables))
         answer = subprocess.run(

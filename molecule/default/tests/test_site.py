@@ -5,6 +5,9 @@ import json
 
 import pytest
 
+from plugins.plugin_utils import stacks
+
+STACK = stacks.resolve()
 LINK = "/opt/aws_neuron_venv_pytorch"
 PROMPT = "the water"
 
@@ -17,7 +20,7 @@ def release(host):
 
 def test_the_environment_is_a_release_behind_a_link(host, release):
     assert release.startswith("/opt/neuronops/releases/vllm-")
-    for role in ("neuron_venv", "transformers_neuronx", "vllm"):
+    for role in ("neuron_venv", STACK["packages_role"], "vllm"):
         assert json.loads(host.file(f"{release}/neuronops/{role}.json").content_string)["role"] == role
 
 
@@ -25,7 +28,7 @@ def test_vllm_is_the_one_built_for_neuron(host):
     version = host.check_output(
         f"{LINK}/bin/python -c 'from importlib.metadata import version; print(version(\"vllm\"))'"
     )
-    assert version == "0.9.2+neuron218"
+    assert version == f"{STACK['vllm']['version']}+{STACK['vllm']['suffix']}"
 
 
 def test_neuron_ls_sees_the_device(host):
