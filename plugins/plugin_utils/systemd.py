@@ -19,6 +19,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _ERROR = re.compile(
     r"(?:Traceback \(most recent call last\)|\b(?:ERROR|CRITICAL|FATAL|Fatal|Error|error:)|\w(?:Error|Exception)\b)"
 )
+# A line that vLLM itself says to be none; each of its processes writes its name before.
+_NO_ERROR = re.compile(r"\s*(?:\([^)]*\)\s*)?(?:DEBUG|INFO|WARNING)\b")
 _END_OF_TRACEBACK = re.compile(r"(?:^|[\s\]:.])[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)(?::|\s*\Z)")
 LONGEST_ERROR = 60  # lines between the beginning of a traceback and its exception
 SHOWN = 12  # lines of an error in a message
@@ -121,7 +123,7 @@ def first_error(lines: Sequence[str]) -> list[str]:
     """Return the first error among the lines of a log with the end of its traceback, or the last lines without one."""
     clean = [re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", line)[:400].rstrip() for line in lines]
     for start, line in enumerate(clean):
-        if not _ERROR.search(line):
+        if not _ERROR.search(line) or _NO_ERROR.match(line):
             continue
         end = start + 1
         if "Traceback" in line:

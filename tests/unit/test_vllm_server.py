@@ -269,6 +269,8 @@ def test_no_key_is_an_argument_of_a_task() -> None:
 def test_the_first_error_is_found_with_its_traceback() -> None:
     log = [
         "INFO start",
+        "WARNING 11-27 02:04:19 [_custom_ops.py:20] Failed to import from vllm._C with ModuleNotFoundError()",
+        "(EngineCore_DP0 pid=9) WARNING no ImportError: that is as it should be",
         "Traceback (most recent call last):",
         *[f'  File "x.py", line {number}' for number in range(30)],
         "RuntimeError: the device is in use",
