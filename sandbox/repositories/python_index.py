@@ -44,7 +44,8 @@ def _requires_python(pythons: tuple[str, ...]) -> str:
 
 def _requirements(package: Package) -> list[str]:
     if package.name == "neuronx-cc":
-        return ["numpy<2"]
+        # AWS runs vLLM 0.16.0 on SDK 2.29, and what that needs of OpenCV needs numpy 2.
+        return ["numpy<2"] if number(package.sdk) < (2, 29) else ["numpy"]
     if package.name == "transformers-neuronx":
         return ["accelerate", "torch-neuronx", "transformers"]
     if package.name in ("libneuronxla", "nki"):
