@@ -126,6 +126,8 @@ SLOW = [
     Part("kill", "pytest tests/kill", minutes=45),
     core_installed("2.21", "3.13"),
     core_unit("2.17", "3.10"),
+    # The one plugin whose real code everybody can have.
+    Part("served-optimum", "pytest tests/served --backend optimum_neuron", minutes=30),
     Part("hostile", "pytest tests/hostile", minutes=10),
     Part("sanity", BUILD.format("sanity")),
     Part("galaxy_importer", BUILD.format("galaxy_importer")),
@@ -156,7 +158,7 @@ ALONE = [
 ]
 
 # Of these `make test-all` has the whole, under another name.
-IN_OTHERS = ("unit", "launch", "kill", "server", "core-2.17-unit", "core-2.21-installed")
+IN_OTHERS = ("unit", "launch", "kill", "server", "core-2.17-unit", "core-2.21-installed", "served-optimum")
 KNOWN = {part.name: part for part in SLOW + FAST + LONG + ALONE}
 
 NOT_RUN = 77  # a part's exit status when this machine lacks what it needs; its log says what
