@@ -130,8 +130,13 @@ def _build(system: str, tar: Path) -> None:
             raise SandboxError(f"debootstrap could not make {suite} from any mirror. Its log is {log}:\n{_tail(log)}")
         tools = root / TOOLS
         tools.mkdir(parents=True)
+        units = root / "etc/systemd/system"
         for file in FILES.iterdir():
-            shutil.copy(file, root / "etc/systemd/system" if file.suffix == ".service" else tools)
+            if file.suffix == ".conf":  # of the unit that the rest of its name says
+                (units / f"{file.stem}.d").mkdir()
+                shutil.copy(file, units / f"{file.stem}.d" / "sandbox.conf")
+            else:
+                shutil.copy(file, units if file.suffix == ".service" else tools)
         if not _run(["chroot", str(root), f"/{TOOLS}/setup.sh", *DOWNLOADED], log):
             raise SandboxError(f"Setting up the image {system} failed. Its log is {log}:\n{_tail(log)}")
         (root / TOOLS / "setup.sh").unlink()
