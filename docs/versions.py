@@ -36,7 +36,8 @@ HEAD = """<!-- Written by `make docs` from data/stacks.yml; change that file. --
 # Which vLLM runs where
 
 `neuron_stack` names one of these. Nothing here ran on Neuron hardware: *served* means on the
-[CPU emulation](../sandbox/emulation/README.md) of the Neuron packages, with the real vLLM, torch and transformers.
+[CPU emulation](../sandbox/emulation/README.md) of the Neuron packages, with the real vLLM and plugin, torch and
+transformers.
 
 """
 

@@ -209,10 +209,10 @@ def test_a_missing_field_is_refused_by_name() -> None:
         ("0.6.1.post2", "0.4.2 and 0.6.4.post1"),
         ("0.6.3.post1", "0.4.2 and 0.6.4.post1"),
         ("0.6.5", "0.6.4.post1 and 0.7.3"),
-        ("0.10.0", "0.9.2"),
-        ("0.10.1.1", "0.9.2"),
-        ("0.10.2", "0.9.2"),
-        ("0.24.0", "0.9.2"),
+        ("0.10.0", "0.9.2 and 0.11.0"),
+        ("0.10.1.1", "0.9.2 and 0.11.0"),
+        ("0.10.2", "0.9.2 and 0.11.0"),
+        ("0.24.0", "0.13.0"),
     ],
 )
 def test_a_release_that_cannot_serve_is_refused_with_the_nearest_that_can(version: str, nearest: str) -> None:
