@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from plugins.plugin_utils import stacks
 from sandbox import ec2
 from sandbox.settings import Settings
 
@@ -132,7 +133,7 @@ def test_what_is_launched_is_as_documented_and_a_second_run_launches_nothing(clo
         disk = cloud.ec2.describe_volumes(VolumeIds=[instance["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]])["Volumes"]
         assert (disk[0]["Size"], disk[0]["VolumeType"], disk[0]["Encrypted"]) == (512, "gp3", True)
         image = cloud.ec2.describe_images(ImageIds=[instance["ImageId"]])["Images"][0]
-        assert image["OwnerId"] == ec2.CANONICAL and "jammy-22.04" in image["Name"]
+        assert image["OwnerId"] == ec2.CANONICAL and f"-{stacks.resolve()['ubuntu']}-" in image["Name"]
         group = cloud.ec2.describe_security_groups(GroupIds=[instance["SecurityGroups"][0]["GroupId"]])[
             "SecurityGroups"
         ]
@@ -187,7 +188,7 @@ def test_terminate_removes_what_launch_made_when_it_is_confirmed(cloud: Cloud) -
 @pytest.mark.parametrize(
     ("variables", "name"),
     [
-        ({}, "jammy-22.04"),
+        ({"neuron_stack_overrides": {"ubuntu": "22.04"}}, "jammy-22.04"),
         ({"neuron_stack_overrides": {"ubuntu": "24.04"}}, "noble-24.04"),
         # What the user says wins.
         ({"neuron_stack_overrides": {"ubuntu": "24.04"}, "launch_image_name": "*focal-20.04*"}, "focal-20.04"),
@@ -230,7 +231,11 @@ THOROUGH = pytest.mark.thorough
 @pytest.mark.parametrize(
     ("groups", "variables", "said"),
     [
-        ([("trn2.48xlarge", 1)], {}, "drives inf2, trn1, trn1n; launch_groups asks for trn2."),
+        (
+            [("trn2.48xlarge", 1)],
+            {"neuron_stack": "vllm-0.9.2"},
+            "drives inf2, trn1, trn1n; launch_groups asks for trn2.",
+        ),
         ([("p5.48xlarge", 1)], {}, "trn1.32xlarge"),
         ([("inf2.xlarge", 1)], {"launch_root_volume_size": 100}, "launch_root_volume_size is 100 GiB"),
         pytest.param([("inf2.xlarge", 1)], {"launch_subnet_id": None}, "launch_subnet_id", marks=THOROUGH),
@@ -443,6 +448,7 @@ class TestInventory:
 first vllm_server_model={open_to_all}
 last vllm_server_model={tmp_path}/nothing
 [neuron:vars]
+vllm_server_max_model_len=64
 ansible_connection=local
 ansible_become=false
 ansible_python_interpreter={sys.executable}

@@ -72,6 +72,7 @@ class Host:
         """Return the command that runs the role."""
         variables = {
             "part": part,
+            "neuron_stack": "vllm-0.9.2",  # that of the stubs
             "vllm_server_venv": "/opt/stub/active",
             "vllm_server_release": f"/opt/stub/{release}",
             "vllm_server_model": "m",
