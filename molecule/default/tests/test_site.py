@@ -19,7 +19,7 @@ def release(host):
 
 
 def test_the_environment_is_a_release_behind_a_link(host, release):
-    assert release.startswith("/opt/neuronops/releases/vllm-")
+    assert release.startswith(f"/opt/neuronops/releases/{STACK['name']}-")
     for role in ("neuron_venv", STACK["packages_role"], "vllm"):
         assert json.loads(host.file(f"{release}/neuronops/{role}.json").content_string)["role"] == role
 
