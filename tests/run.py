@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -186,8 +187,32 @@ def last(log: str) -> list[str]:
     return [line[:300] for line in ANSI.sub("", log).splitlines() if line.strip()][-10:]
 
 
+class Stop:
+    """Ctrl-C or the signal of a CI that has lost patience: what runs is ended, what waits is not begun."""
+
+    def __init__(self) -> None:
+        self.wanted = threading.Event()
+
+    def __call__(self, *_signal: object) -> None:
+        self.wanted.set()
+
+    def wait(self, process: subprocess.Popen[bytes], seconds: float) -> int:
+        """Return the exit status; raise TimeoutExpired when the time is up or a stop is wanted."""
+        end = time.monotonic() + seconds
+        while (status := process.poll()) is None:
+            if self.wanted.wait(0.2) or time.monotonic() > end:
+                raise subprocess.TimeoutExpired(process.args, seconds)
+        return status
+
+
+STOP = Stop()
+
+
 def execute(command: str, folder: Path, log: Path, environment: dict[str, str], minutes: int) -> int:
     """Run a command of bash to its end or its time limit, with nothing of it left running; return its exit status."""
+    if STOP.wanted.is_set():
+        log.write_text("Not begun, as the run was stopped.\n")
+        return -1
     with log.open("wb") as output:
         process = subprocess.Popen(
             ["bash", "-o", "pipefail", "-c", command],
@@ -199,9 +224,10 @@ def execute(command: str, folder: Path, log: Path, environment: dict[str, str], 
             start_new_session=True,
         )
         try:
-            return process.wait(timeout=minutes * 60)
+            return STOP.wait(process, minutes * 60)
         except subprocess.TimeoutExpired:
-            output.write(f"\nStopped after {minutes} minutes.\n".encode())
+            why = "as the run was stopped" if STOP.wanted.is_set() else f"after {minutes} minutes"
+            output.write(f"\nStopped {why}.\n".encode())
             return -1
         finally:
             if process.poll() is None:
@@ -273,6 +299,8 @@ def main() -> int:
         parts = [KNOWN[name] for name in arguments.part]
 
     enter()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, STOP)
     start = time.monotonic()
     LOGS.mkdir(parents=True, exist_ok=True)
     environment = environment_of_tests(dict(os.environ))

@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -89,6 +93,38 @@ def test_molecule_runs_the_side_effects_that_a_scenario_lists(tmp_path: Path, mo
         steps = ["destroy", "create", "prepare", "converge", "side_effect break.yml", "idempotence", "destroy"]
         assert seen == {"scenario": {"test_sequence": steps}, "platforms": [{"name": "host"}]}
         assert [path.name for path in folder.iterdir()] == ["molecule.yml"]
+
+
+RUN = """
+import sys
+from pathlib import Path
+from tests import run
+run.enter = lambda: None
+run.CHECKOUT = run.LOGS = Path(sys.argv.pop())
+run.KNOWN = {name: run.Part(name, f"echo $$ > {run.LOGS}/{name}.pid; sleep 300 & wait") for name in ("a", "b", "c")}
+sys.exit(run.main())
+"""
+
+
+def test_a_run_that_is_stopped_ends_its_parts_and_begins_no_other(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RUN, "--part", "a", "--part", "b", "--part", "c", str(tmp_path)]
+    environment = {**os.environ, "NEURONOPS_CACHE": str(tmp_path)}
+    with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True) as run:
+        pids = [tmp_path / f"{name}.pid" for name in ("a", "b")]
+        for _ in range(300):
+            if run.poll() is not None or all(path.exists() and path.read_text().strip() for path in pids):
+                break
+            time.sleep(0.1)
+        run.send_signal(signal.SIGTERM)
+        said = run.communicate(timeout=60)[0]
+    assert said.splitlines()[-1] == "0 passed, 3 failed"
+    assert run.returncode == 1
+    assert not (tmp_path / "c.pid").exists()
+    for path in pids:
+        with pytest.raises(ProcessLookupError):
+            for _ in range(100):  # until the machine's first process has taken note of the last one's end
+                os.killpg(int(path.read_text()), 0)
+                time.sleep(0.1)
 
 
 @pytest.mark.parametrize("mutation", listed(), ids=lambda mutation: f"{mutation.role}: {mutation.breaks}")
