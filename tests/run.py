@@ -104,11 +104,8 @@ def molecule(*scenarios: str) -> Part:
     """Scenarios, of which each goes on with the hosts of the one before."""
     commands = [f"molecule test --scenario-name {name}" for name in scenarios]
     if len(scenarios) > 1:  # `never` leaves out the destroying at a scenario's start as well
-        commands = [
-            f"molecule destroy --scenario-name {scenarios[0]}",
-            *(f"{command} --destroy never" for command in commands),
-            f"molecule destroy --scenario-name {scenarios[-1]}",
-        ]
+        destroy = [f"molecule destroy --scenario-name {name}" for name in scenarios]
+        commands = [*destroy, *(f"{command} --destroy never" for command in commands), *destroy]
     return Part("molecule-" + "-".join(scenarios), " && ".join(commands), needs_sandbox=True, minutes=45)
 
 
@@ -120,7 +117,9 @@ def faults(scenario: str) -> Part:
 # Long ones first, so that the two workers end at about the same time.
 SLOW = [
     molecule("default", "vllm_server"),  # site.yml from a bare host a second time would tell nothing more
-    *(molecule(name) for name in ("vllm", "neuron_venv", "transformers_neuronx", "nxd_inference", "neuron_driver")),
+    molecule("vllm", "transformers_neuronx", "neuron_venv"),  # each leaves what the next is about
+    molecule("nxd_inference"),
+    molecule("neuron_driver"),
     Part("demo", f"{DEMO} python -m sandbox.demo", minutes=45),
     Part("launch", "pytest tests/fleet -m 'not thorough'", minutes=30),
     Part("server", "pytest tests/server -m 'not thorough'", needs_sandbox=True, minutes=40),
@@ -141,8 +140,7 @@ LONG = [
     Part("server-all", "pytest tests/server", needs_sandbox=True, minutes=60),
     Part("served", "pytest tests/served --all", minutes=60),
     Part("fuzz-long", f"{FUZZ_TOOLS} && NEURONOPS_FUZZ=20000 pytest tests/fuzz", minutes=45),
-    molecule("hardened"),
-    molecule("upgrade"),
+    *(molecule(name) for name in ("hardened", "upgrade", "oldest")),
     *(faults(name) for name in ("neuron_driver", "neuron_venv", "transformers_neuronx", "vllm", "vllm_server")),
     core("2.21", "3.13"),
     core("2.20", "3.12"),
@@ -153,8 +151,7 @@ LONG = [
 # A role's scenario alone, from a bare host; what tests/hostile starts from a shell that is in the way.
 SHORT = "tests/unit/test_wheel_store.py tests/unit/test_stacks.py tests/fleet/test_launch.py"
 ALONE = [
-    molecule("default"),
-    molecule("vllm_server"),
+    *(molecule(name) for name in ("default", "vllm_server", "vllm", "transformers_neuronx", "neuron_venv")),
     Part("short", f"pytest {SHORT} -k 'not test_launch or launch_groups or negative'"),
 ]
 

@@ -60,8 +60,10 @@ def test_a_scenario_goes_on_with_the_hosts_of_the_one_before() -> None:
     assert part.name == "molecule-one-two"
     assert part.command.split(" && ") == [
         "molecule destroy --scenario-name one",  # what a run that was killed has left
+        "molecule destroy --scenario-name two",
         "molecule test --scenario-name one --destroy never",
         "molecule test --scenario-name two --destroy never",
+        "molecule destroy --scenario-name one",
         "molecule destroy --scenario-name two",
     ]
 
