@@ -20,7 +20,7 @@ from sandbox.settings import SandboxError
 VARIABLE = "NEURONOPS_PLUGIN_REPOSITORY"
 REPOSITORY = "vllm-project/vllm-neuron"
 # The releases of which the stand-in was seen to serve with their vLLM.
-STOOD_IN_FOR = ("0.2.2+lts", "0.4.1")
+STOOD_IN_FOR = ("0.2.2+lts", "0.4.1", "0.5.0")
 STAND_IN = Path(__file__).parents[1] / "emulation" / "vllm-neuron"
 
 

@@ -212,7 +212,7 @@ def test_a_missing_field_is_refused_by_name() -> None:
         ("0.10.0", "0.9.2 and 0.11.0"),
         ("0.10.1.1", "0.9.2 and 0.11.0"),
         ("0.10.2", "0.9.2 and 0.11.0"),
-        ("0.24.0", "0.13.0"),
+        ("0.24.0", "0.16.0"),
     ],
 )
 def test_a_release_that_cannot_serve_is_refused_with_the_nearest_that_can(version: str, nearest: str) -> None:

@@ -41,8 +41,8 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 def test_each_stack_finds_the_stand_in_of_its_plugin(stand_in: tuple[Path, dict[str, str]]) -> None:
     repository, commits = stand_in
     stood_in_for = [entry for entry in STACKS.values() if plugin_remote.has(entry["plugin"]["version"])]
-    assert [entry["vllm"]["version"] for entry in stood_in_for] == ["0.13.0", "0.11.0"]
-    assert git(repository, "tag").split() == ["0.2.2+lts", "0.4.1"]
+    assert [entry["vllm"]["version"] for entry in stood_in_for] == ["0.16.0", "0.13.0", "0.11.0"]
+    assert git(repository, "tag").split() == ["0.2.2+lts", "0.4.1", "0.5.0"]
     for entry in stood_in_for:
         plugin = entry["plugin"]
         assert git(repository, "rev-parse", plugin["ref"]) == commits[plugin["ref"]]
@@ -75,6 +75,7 @@ def test_the_demo_of_a_release_that_nothing_stands_in_for_wants_a_clone(
 ) -> None:
     monkeypatch.setenv("NEURONOPS_CACHE", str(tmp_path))
     monkeypatch.delenv(plugin_remote.VARIABLE, raising=False)
+    monkeypatch.setattr(plugin_remote, "STOOD_IN_FOR", ("0.4.1",))
     with pytest.raises(SandboxError, match=r"needs the plugin vllm-neuron 0\.5\.0.*Set NEURONOPS_PLUGIN_REPOSITORY"):
         Demo(Settings.from_environment(), "vllm-0.16.0")
     monkeypatch.setenv(plugin_remote.VARIABLE, "/srv/clone")
