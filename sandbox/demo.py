@@ -138,9 +138,7 @@ class Demo:
         kept = self.settings.state / "controller"
         of_the_fleet = {
             "neuron_stack": self.stack["name"],
-            "neuron_venv_lock_path": str(kept / "locks"),
-            "vllm_lock_path": str(kept / "locks"),
-            "vllm_wheel_path": str(kept / "wheels"),
+            "neuron_state": str(kept),
             "vllm_server_max_model_len": self.stack["server"]["max_model_len"] or lifecycle.CONTEXT,
             "vllm_server_max_num_seqs": 4,
         }

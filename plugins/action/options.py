@@ -1,7 +1,7 @@
 # Copyright (c) 2026 neuronops.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Check the options of roles and playbooks on the controller, before a host is touched."""
+"""Check the options of roles and playbooks, and the place for locks and wheels, before a host is touched."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import state
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.options import (
     OptionError,
     converted,
     playbooks,
+    prefix,
     roles,
     unknown,
 )
@@ -40,6 +43,15 @@ class ActionModule(ActionBase):
             host = variables.get("inventory_hostname", "")
             msg = f"The options of {kind} {of} cannot be used on {host}, and nothing was changed: {'; '.join(wrong)}."
             return {**result, "failed": True, "msg": msg.replace("?.", "?")}
+        warnings: list[str] = []
+        if of in roles() and options.get("state") != "absent":
+            places = {name: self._value(variables, name) for name in ("neuron_state", *state.JOBS) if name in variables}
+            wrong, warnings = state.look(options, places, prefix(of), self._task.check_mode)
+        if wrong:
+            msg = f"{'; '.join(wrong)}. Nothing was changed."
+            return {**result, "failed": True, "msg": msg}
+        for warning in warnings:
+            Display().warning(warning)
         # Those of roles may hold keys, and are had through the lookup of the same name.
         return {**result, "changed": False, **({"options": options} if of in playbooks() else {})}
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 neuronops.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep locks on the controller, which resolves once for a platform while all other hosts wait."""
+"""Keep locks on the controller or in a bucket; one resolves for a platform while all other hosts wait."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.neuronops.vllm.plugins.module_utils import forms
 from ansible_collections.neuronops.vllm.plugins.module_utils.files import write_at_once
 from ansible_collections.neuronops.vllm.plugins.module_utils.packages import ARGUMENTS, PackagesError, check_lock
 from ansible_collections.neuronops.vllm.plugins.module_utils.resolve import checked, resolve
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import store, task_environment
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.observation import said
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.places import (
+    Place,
+    StoreError,
+    is_bucket,
+    working_folder,
+)
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import on_controller, requirement
 
 # What decides on the content of a lock. Where a package is downloaded from does not, as hashes name its content; an
@@ -77,7 +84,7 @@ def lock_file(arguments: dict[str, Any]) -> Path:
     python = "cp" + forms.form("Python version", arguments["python_version"], "python_version").replace(".", "")
     architecture = forms.form("architecture", arguments["architecture"], "architecture")
     file = f"{name}-{python}-{architecture}-{inputs_hash(arguments)[:8]}.txt"
-    return Path(str(arguments["path"])).expanduser().absolute() / file
+    return working_folder(str(arguments["path"])) / file
 
 
 def check_writable(folder: Path, make: bool) -> None:
@@ -86,8 +93,9 @@ def check_writable(folder: Path, make: bool) -> None:
         store.check_writable(folder) if make else store.check_can_be_made(folder)
     except OSError as error:
         raise LockError(
-            f"Locks cannot be kept in {folder} on the controller: {error}. Set {OPTIONS.format('lock_path')} to a "
-            "folder that lasts and can be written to. Nothing was resolved."
+            f"Locks cannot be kept in {folder} on the controller: {error}. Set neuron_state to a folder that "
+            f"lasts and can be written to, or to s3://BUCKET/PREFIX ({OPTIONS.format('lock_path')} for locks alone). "
+            "Nothing was resolved."
         ) from error
 
 
@@ -107,20 +115,46 @@ def process_environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 RESOLVED_ON = "# It was resolved on host "
+# The first line: a lock that was cut off on its way may still be one in form.
+DIGEST = "# sha256 of the lines below: "
 
 
-def read(path: Path, arguments: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    """Return a lock's text, made of what was understood of the file, and its versions."""
+def sealed(text: str) -> str:
+    """Return a lock with its digest, which read() compares."""
+    return f"{DIGEST}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+
+
+def unsealed(text: str, required: bool = False) -> str:
+    """Return a lock without its digest; raises FormError where that is of another text, or absent though required."""
+    first, _end, rest = text.partition("\n")
+    if not first.startswith(DIGEST):
+        if required:
+            raise forms.FormError("its first line is not its digest, as that of each lock is that was written there")
+        return text
+    if hashlib.sha256(rest.encode()).hexdigest() != first[len(DIGEST) :]:
+        raise forms.FormError(
+            "it is not what its first line is the digest of: it was damaged, or edited. If you have edited it, remove "
+            "that line"
+        )
+    return rest
+
+
+def read(path: Path, arguments: dict[str, Any], where: str = "", required: bool = False) -> tuple[str, dict[str, str]]:
+    """Return a lock's text, made of what was understood of the file, and its versions.
+
+    where: what it is called in messages; required: whether it must have a digest.
+    """
     try:
         # newline: other ends of a line than \n are no part of a lock.
         with path.open(encoding="utf-8", newline="") as file:
-            text = file.read(forms.LONGEST_LOCK + 1)
-        packages = forms.lock(text, str(path))
+            text = unsealed(file.read(forms.LONGEST_LOCK + 1), required)
+        packages = forms.lock(text, where or str(path))
         check_lock(packages, arguments["requirements"], arguments["constraints"], arguments["excluded"])
     except (OSError, UnicodeDecodeError, forms.FormError, PackagesError) as error:
         raise LockError(
-            f"The lock {path} on the controller cannot be used: {error}. Nothing was installed. Take it from where it "
-            f"came from, or remove it (or set {OPTIONS.format('lock_refresh')} to true), and it is resolved anew."
+            f"The lock {where or f'{path} on the controller'} cannot be used: {error}. Nothing was installed. Take it "
+            f"from where it came from, or remove it (or set {OPTIONS.format('lock_refresh')} to true), and it is "
+            "resolved anew."
         ) from error
     # Which host resolved it may be chance, and what it made is the same: the name of a release does not depend on it.
     head = [line for line in text.split("\n") if line.startswith("#") and not line.startswith(RESOLVED_ON)]
@@ -129,13 +163,49 @@ def read(path: Path, arguments: dict[str, Any]) -> tuple[str, dict[str, str]]:
     }
 
 
+class Kept:
+    """One lock, in a folder of the controller or in a bucket, whose copy of this run `path` is then."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self.arguments = arguments
+        self.path = lock_file(arguments)
+        place = str(arguments["path"])
+        self.bucket = Place(place) if is_bucket(place) else None
+        self.where = f"{self.bucket.place}/{self.path.name}" if self.bucket else str(self.path)
+
+    def read(self) -> tuple[str, dict[str, str]] | None:
+        """Return the lock's text and its versions, or None where there is none here."""
+        if not self.path.is_file():
+            return None
+        return read(self.path, self.arguments, self.where if self.bucket else "", bool(self.bucket))
+
+    def fetch(self) -> bool:
+        """Bring the lock here from its bucket; returns whether there is one."""
+        blocks = self.bucket.get_file(self.path.name, forms.LONGEST_LOCK, True) if self.bucket else None
+        if blocks is None:
+            return False
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_at_once(self.path, b"".join(blocks))
+        return True
+
+    def write(self, text: str, first: bool) -> None:
+        """Keep a lock; where it is to be the first one, and another controller was faster, that one's is fetched."""
+        text = sealed(text)
+        if self.bucket and not self.bucket.put_file(self.path.name, text.encode(), first) and self.fetch():
+            return
+        try:
+            write_at_once(self.path, text)
+        except OSError as error:
+            raise LockError(f"The lock {self.path} on the controller cannot be written: {error}.") from error
+
+
 class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         result.update(changed=False, path="", resolved=False, lock="", packages={})
         try:
             return self._lock(result, task_vars or {})
-        except (LockError, PackagesError, store.NotMadeError) as error:
+        except (LockError, PackagesError, StoreError, store.NotMadeError) as error:
             return {**result, "failed": True, "msg": str(error)}
         except store.UnreachableError as error:
             return {**result, "unreachable": True, "msg": said(error.answer)}
@@ -146,51 +216,62 @@ class ActionModule(ActionBase):
         refused = task_environment.refusal(environment)
         if refused:
             raise LockError(refused)
-        path = lock_file(arguments)
-        result["path"] = str(path)
+        kept = Kept(arguments)
+        result["path"] = kept.where
+        try:
+            return self._kept(kept, result, environment, task_vars)
+        finally:
+            for warning in dict.fromkeys(kept.bucket.warnings if kept.bucket else ()):
+                Display().warning(warning)
+
+    def _kept(
+        self, kept: Kept, result: dict[str, Any], environment: dict[str, str], task_vars: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return the result: the lock that is kept, or that is resolved now."""
+        arguments, refresh = kept.arguments, kept.arguments["refresh"]
         if self._task.check_mode:
-            if path.is_file() and not arguments["refresh"]:
-                text, packages = read(path, arguments)
-                return {**result, "lock": text, "packages": packages}
-            self._prepare(path, arguments)
+            found = kept.read() or (kept.read() if kept.fetch() else None)
+            if found and not refresh:
+                return {**result, "lock": found[0], "packages": found[1]}
+            self._prepare(arguments)
             return {**result, "changed": True}
 
-        def look() -> tuple[str, dict[str, str]] | None:
-            return read(path, arguments) if path.is_file() else None
-
         def make() -> tuple[str, dict[str, str]]:
-            before = path.read_bytes().decode(errors="replace") if path.is_file() else ""
+            fetched = kept.read() if kept.fetch() else None
+            if fetched and not refresh:
+                return fetched
+            self._prepare(arguments)
+            before = _content(kept.path)
             host = self._host(task_vars)
             try:
                 lock = self._resolve(arguments, environment, task_vars)
             except (LockError, PackagesError) as error:
                 where = "on the controller" if arguments["resolver"] == "controller" else f"on {host}"
                 raise store.NotMadeError(f"{error} (resolved {where} for all hosts of this platform)") from error
-            try:
-                write_at_once(path, self._head(arguments, host) + lock)
-            except OSError as error:
-                raise LockError(f"The lock {path} on the controller cannot be written: {error}.") from error
-            text, packages = read(path, arguments)
-            after = path.read_bytes().decode(errors="replace")
-            result["changed"] = after != before
+            kept.write(self._head(arguments, host) + lock, first=not refresh)
+            found = kept.read()
+            if not found:
+                raise LockError(f"The lock {kept.where} was written, and is not there. Run it again.")
+            after = _content(kept.path)
+            result.update(changed=after != before, resolved=True)
             if self._task.diff:
                 result["diff"] = {
                     "before": before,
                     "after": after,
-                    "before_header": str(path),
-                    "after_header": str(path),
+                    "before_header": kept.where,
+                    "after_header": kept.where,
                 }
-            return text, packages
+            return found
 
-        (text, packages), result["resolved"] = store.once(
-            path, look, make, prepare=lambda: self._prepare(path, arguments), anew=arguments["refresh"]
-        )
+        # For a bucket, what speaks against resolving is asked when it is known to have no lock.
+        prepare = None if kept.bucket else lambda: self._prepare(arguments)
+        (text, packages), _made = store.once(kept.path, kept.read, make, prepare=prepare, anew=refresh)
         return {**result, "lock": text, "packages": packages}
 
-    def _prepare(self, path: Path, arguments: dict[str, Any]) -> None:
+    def _prepare(self, arguments: dict[str, Any]) -> None:
         """Fail where a lock cannot be resolved or kept; before any work."""
         self._check_resolver(arguments)
-        check_writable(path.parent, make=not self._task.check_mode)
+        check_writable(working_folder(str(arguments["path"])), make=not self._task.check_mode)
 
     def _check_resolver(self, arguments: dict[str, Any]) -> None:
         """Fail where the controller is to resolve from a folder that only hosts see."""
@@ -244,3 +325,8 @@ class ActionModule(ActionBase):
             f"{who}\n"
             f"# sha256 of what went into it: {inputs_hash(arguments)}\n"
         )
+
+
+def _content(path: Path) -> str:
+    """Return what a file holds, as text to compare and to show."""
+    return path.read_bytes().decode(errors="replace") if path.is_file() else ""

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 neuronops.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep wheels on the controller, so that one host of a platform builds and all others wait for it.
+"""Keep wheels on the controller or in a bucket, so that one host of a platform builds and all others wait for it.
 
 What a host answers, or a manifest says, is compared with the stack before anything is done with it, and of both only
 named fields are returned. No path comes from a host.
@@ -36,6 +36,7 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.vllm_source import 
 )
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import build_tools, store
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.observation import said
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.places import is_bucket, working_folder
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.uv import requirement
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.wheel_store import (
     FIELDS,
@@ -124,8 +125,9 @@ def check_writable(folder: Path) -> None:
         store.check_writable(folder)
     except OSError as error:
         raise StoreError(
-            f"Wheels cannot be kept in {folder} on the controller: {error}. Set vllm_wheel_path (path of the module) "
-            "to a folder that lasts and can be written to. Nothing was built."
+            f"Wheels cannot be kept in {folder} on the controller: {error}. Set neuron_state to a folder "
+            "that lasts and can be written to, or to s3://BUCKET/PREFIX (vllm_wheel_path, path of the module, for "
+            "wheels alone). Nothing was built."
         ) from error
 
 
@@ -138,11 +140,16 @@ def truth(arguments: dict[str, Any], name: str, default: bool) -> bool:
         raise StoreError(f"{name} is {value!r}, and should be true or false. Nothing was changed.") from error
 
 
-def locked_commit(wheels: Path, arguments: dict[str, Any]) -> str:
+def locked_commit(wheels: Path, bucket: Mirror | None, arguments: dict[str, Any]) -> str:
     """Return the commit that the same ref of the same source was when a wheel in the store was built from it."""
     wheel = wanted(arguments)
-    for folder in sorted(wheels.glob(f"{wheel['name']}-*")):
-        manifest = read(folder, package=wheel["name"])
+    start, package = f"{wheel['name']}-", wheel["name"]
+    kept = (
+        (bucket.manifest(name) for name in bucket.names(start))
+        if bucket
+        else (read(folder, package=package) for folder in sorted(wheels.glob(f"{start}*")))
+    )
+    for manifest in kept:
         if manifest and [manifest.get("source"), manifest.get("ref")] == [shown(source_of(arguments)), wheel["ref"]]:
             return str(manifest["commit"])
     return ""
@@ -168,14 +175,16 @@ class ActionModule(ActionBase):
 
     def _wheel(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the result: the wheel from the store, from the mirror or from the host."""
-        wheels = Path(str(arguments["path"])).expanduser().absolute()
-        package = wanted(arguments)["name"]
+        place, package = str(arguments["path"]), wanted(arguments)["name"]
+        wheels = working_folder(place)
         folder = wheels / folder_name(arguments)
         result: dict[str, Any] = {"changed": False, "built": False, "directory": str(folder), "wheel": ""}
         may_build = truth(arguments, "build", True)
         mirror_write = truth(arguments, "mirror_write", False)
         insecure = truth(arguments, "mirror_insecure", False)
         mirror = Mirror(str(arguments["mirror"]), insecure, package) if arguments.get("mirror") else None
+        bucket = Mirror(place, package=package) if is_bucket(place) else None
+        elsewhere = [each for each in (bucket, mirror) if each]
 
         def check(manifest: dict[str, Any]) -> None:
             check_wheel(manifest, arguments)
@@ -183,21 +192,45 @@ class ActionModule(ActionBase):
         def look() -> dict[str, Any] | None:
             return read(folder, check, package)
 
+        def somewhere() -> dict[str, Any] | None:
+            return next((found for found in (each.manifest(folder.name, check) for each in elsewhere) if found), None)
+
         def make() -> dict[str, Any]:
+            if bucket:
+                return keep_in(bucket)
             fetched = mirror.fetch(folder.name, folder, check) if mirror else None
-            if not fetched and not may_build:
+            return fetched or build(folder)
+
+        def build(into: Path) -> dict[str, Any]:
+            if not may_build:
                 raise StoreError(f"The mirror had {folder.name} a moment ago, and has it no more. Run it again.")
-            result["built"] = fetched is None
-            return fetched or self._build(wheels, folder, arguments, check)
+            result["built"] = True
+            return self._build(into, locked_commit(wheels, bucket, arguments), arguments, check)
+
+        def keep_in(bucket: Mirror) -> dict[str, Any]:
+            """Return the wheel that the bucket has in the end; another controller may have put it there meanwhile."""
+            fetched = bucket.fetch(folder.name, folder, check)
+            if fetched:
+                return fetched
+            # Apart, as other hosts of the run look into the folder.
+            apart = wheels / "made" / folder.name
+            if not (mirror and mirror.fetch(folder.name, apart, check)):
+                build(apart)
+            result["built"] = bucket.put(folder.name, apart) and result["built"]
+            kept = bucket.fetch(folder.name, folder, check)
+            if not kept:
+                raise StoreError(f"{bucket.place}/{folder.name} was written, and is not there. Run it again.")
+            return kept
 
         if self._task.check_mode:
-            manifest = look()
+            manifest = look() or (bucket.manifest(folder.name, check) if bucket else None)
             would = not manifest and (may_build or bool(mirror and mirror.manifest(folder.name, check)))
             return {**result, "changed": would, **_facts(manifest)}
         manifest = look()
-        if not manifest and (may_build or (mirror and mirror.manifest(folder.name, check))):
+        if not manifest and (may_build or somewhere()):
+            prepare = None if bucket else lambda: check_writable(wheels)
             try:
-                manifest, result["changed"] = store.once(folder, look, make, lambda: check_writable(wheels))
+                manifest, result["changed"] = store.once(folder, look, make, prepare)
             except store.NotMadeError as error:
                 return {**result, "built": False, "failed": True, "msg": str(error)}
             except store.UnreachableError as error:
@@ -205,15 +238,13 @@ class ActionModule(ActionBase):
         # Also when it was built before: the mirror may have been away then.
         if manifest and mirror and mirror_write and mirror.manifest(folder.name, check) is None:
             with store.turn(folder):
-                if mirror.manifest(folder.name, check) is None:
-                    mirror.put(folder.name, folder)
-                    result["changed"] = True
-        for warning in dict.fromkeys(mirror.warnings if mirror else ()):
+                result["changed"] = mirror.put(folder.name, folder) or result["changed"]
+        for warning in dict.fromkeys(warning for each in elsewhere for warning in each.warnings):
             Display().warning(warning)
         return {**result, **_facts(manifest)}
 
     def _build(
-        self, wheels: Path, folder: Path, arguments: dict[str, Any], check: Callable[[dict[str, Any]], None]
+        self, folder: Path, commit: str, arguments: dict[str, Any], check: Callable[[dict[str, Any]], None]
     ) -> dict[str, Any]:
         """Build on the host, bring the wheel here and return its manifest; raises NotMadeError, UnreachableError."""
         build_path = str(arguments.get("build_path") or DEFAULT_BUILD_PATH)
@@ -225,7 +256,7 @@ class ActionModule(ActionBase):
         known = build_tools.lock(wanted_wheel["build_requirements"], str(arguments["python_version"]))
         sent = {
             "uv_requirement": requirement(),
-            "locked_commit": locked_commit(wheels, arguments),
+            "locked_commit": commit,
             **{name: value for name, value in arguments.items() if not name.startswith("mirror") and name != "build"},
             "build_lock": arguments.get("build_lock") or known,
             # The controller says where the wheel is to be left, and so needs not be told.

@@ -18,6 +18,8 @@ description:
     have the same packages for ever.
   - A lock has C(name==version) with SHA-256 hashes and comments. Anything else in it refuses it, also in one that was
     edited, and so does a package that was pinned in the requirements and has another version.
+  - Its first line is the SHA-256 of the others, and is compared. In a folder it may be missing, as in a lock that was
+    edited; in a bucket it may not.
   - The packages that AWS publishes are taken from O(sources.neuron_index_url) and from nowhere else, because the public
     index has stubs under some of these names. Everything else comes from there when it has a version that fits, and
     from the public index otherwise.
@@ -29,7 +31,11 @@ options:
     type: str
     required: true
   path:
-    description: Folder on the controller that locks are kept in; it is made when missing.
+    description:
+      - Folder on the controller that locks are kept in, which is made when missing, or C(s3://BUCKET/PREFIX).
+      - For S3, C(boto3) must be installed on the controller, and credentials come from where boto3 looks for them. The
+        bucket is asked once in a run. Of two controllers that resolve the same at a time both use the lock that was
+        there first.
     type: path
     required: true
   requirements:

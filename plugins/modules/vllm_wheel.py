@@ -23,7 +23,11 @@ description:
   - A build that came out for another device or another version is a failure.
 options:
   path:
-    description: Folder on the controller that wheels are kept in; it is made when missing.
+    description:
+      - Folder on the controller that wheels are kept in, which is made when missing, or C(s3://BUCKET/PREFIX), to which
+        what O(mirror) says of S3 applies too.
+      - A bucket is asked once in a run. Of two controllers that build the same at a time both use the wheel that was
+        there first.
     type: path
     required: true
   mirror:

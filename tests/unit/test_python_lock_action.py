@@ -141,7 +141,8 @@ def test_an_answer_without_what_was_asked_for_is_refused(run_hosts: Any, other: 
 def test_which_host_resolved_a_lock_makes_it_no_other(run_hosts: Any, tmp_path: Path) -> None:
     results, _resolutions = run_hosts({"lock": LOCK})
     (file,) = (tmp_path / "locks").glob("*.txt")
-    file.write_text(re.sub(r"resolved on host host\d", "resolved on host other", file.read_text()))
+    text = action.unsealed(file.read_text(), required=True)
+    file.write_text(action.sealed(re.sub(r"resolved on host host\d", "resolved on host other", text)))
     assert "resolved on host other.\n" in file.read_text()
     again, resolutions = run_hosts({"lock": LOCK})
     assert resolutions == [] and {result["lock"] for result in [*results, *again]} == {results[0]["lock"]}
@@ -150,7 +151,7 @@ def test_which_host_resolved_a_lock_makes_it_no_other(run_hosts: Any, tmp_path: 
 def test_a_lock_that_was_edited_is_refused_or_understood(run_hosts: Any, tmp_path: Path) -> None:
     run_hosts({"lock": LOCK})
     (file,) = (tmp_path / "locks").glob("*.txt")
-    whole = file.read_text()
+    whole = action.unsealed(file.read_text(), required=True)
     assert "# It was resolved on host host" in whole
     for edited in (whole + "-e .\n", whole.replace("==", "[x]=="), whole + "\x0c", whole[:-1] + "\r\n"):
         file.write_bytes(edited.encode())
@@ -213,7 +214,7 @@ def test_the_controller_resolves_and_says_so(run_hosts: Any, tmp_path: Path, mon
     monkeypatch.setattr(action, "resolve", resolve)
     results, resolutions = run_hosts({"lock": "never asked"}, resolver="controller")
     assert (asked, resolutions) == ([(["idna"], "/tools/uv", True)], [])
-    assert {result["lock"] for result in results} == {next((tmp_path / "locks").glob("*.txt")).read_text()}
+    assert {result["lock"] for result in results} == {action.unsealed(next((tmp_path / "locks").glob("*.txt")).read_text())}
     assert "# It was resolved on the controller.\n" in results[0]["lock"]
 
 

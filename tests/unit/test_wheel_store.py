@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 
 import pytest
 from ansible_collections.neuronops.vllm.plugins.module_utils.forms import FormError
-from ansible_collections.neuronops.vllm.plugins.plugin_utils import wheel_store
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import places, wheel_store
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.wheel_store import MANIFEST, Mirror, StoreError
 from moto import mock_aws
 
@@ -118,7 +118,7 @@ def test_a_mirror_with_another_file_is_refused(
     mirror.put("one", stored)
     bad = tmp_path / "bad"
     bad.write_text("{" if changed is None else json.dumps({**MANIFEST_OF_IT, **changed}))
-    mirror._put(f"one/{MANIFEST}", bad)
+    mirror.put_file(f"one/{MANIFEST}", bad)
     with pytest.raises(StoreError, match=message):
         mirror.fetch("one", tmp_path / "other")
     assert wheel_store.read(tmp_path / "other") is None
@@ -167,7 +167,7 @@ def test_a_manifest_is_its_fields_in_their_forms_and_nothing_else(
     mirror.put("one", stored)
     bad = tmp_path / "bad"
     bad.write_text(json.dumps({**MANIFEST_OF_IT, **changed}))
-    mirror._put(f"one/{MANIFEST}", bad)
+    mirror.put_file(f"one/{MANIFEST}", bad)
     with pytest.raises(StoreError, match="is not that of the wanted wheel"):
         mirror.fetch("one", tmp_path / "other")
     assert not (tmp_path / "other").exists()
@@ -241,7 +241,7 @@ def test_a_mirror_sends_to_no_worse_place(tmp_path: Path, monkeypatch: pytest.Mo
         asked.append(url)
         raise HTTPError(url, 302, "Found", {"Location": "http://other.example/manifest.json"}, None)  # type: ignore[arg-type]  # as urllib gives it
 
-    monkeypatch.setattr(wheel_store, "open_url", sends_on)
+    monkeypatch.setattr(places, "open_url", sends_on)
     with pytest.raises(StoreError, match=r"sends to http://other\.example/manifest\.json, which is not https"):
         Mirror("https://mirror.example/wheels").fetch("one", tmp_path / "other")
     assert asked == [f"https://mirror.example/wheels/one/{MANIFEST}"]
@@ -284,7 +284,8 @@ def test_two_controllers_write_to_a_mirror_at_a_time(stored: Path, tmp_path: Pat
     mirror = Mirror(str(tmp_path / "mirror"))
     mirror.put("one", stored)
     assert mirror.fetch("one", tmp_path / "other") == MANIFEST_OF_IT
-    assert sorted(path.name for path in (tmp_path / "mirror" / "one").glob("[!.]*")) == [MANIFEST, WHEEL]
+    name = f"{MANIFEST_OF_IT['sha256'][:16]}-{WHEEL}"
+    assert sorted(path.name for path in (tmp_path / "mirror" / "one").glob("[!.]*")) == sorted([MANIFEST, name])
 
 
 def test_who_may_not_list_a_bucket_has_no_wheel_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +296,25 @@ def test_who_may_not_list_a_bucket_has_no_wheel_there(tmp_path: Path, monkeypatc
         def get_object(self, **_what: str) -> None:
             raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetObject")
 
-    monkeypatch.setattr(boto3, "client", lambda _service: Client())
+    monkeypatch.setattr(boto3, "client", lambda _service, **_options: Client())
     mirror = Mirror("s3://wheels/neuron")
     assert mirror.fetch("one", tmp_path / "other") is None
     assert "allow s3:ListBucket" in mirror.warnings[0]
+
+
+def test_of_two_that_built_the_same_wheel_the_first_ones_stays(mirror: Mirror, stored: Path, tmp_path: Path) -> None:
+    """As two controllers do, each of which saw that there is none: their wheels have one name and other contents."""
+    second, wheel = tmp_path / "second" / "one", tmp_path / "built"
+    wheel.write_bytes(b"the same wheel, zipped a second later")
+    wheel_store.write(second, wheel, {**MANIFEST_OF_IT, "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()})
+    assert mirror.put("one", stored)
+    if mirror.scheme != "http":  # which may not know what If-None-Match means
+        assert not mirror.put("one", second)
+        assert mirror.fetch("one", second) == MANIFEST_OF_IT
+        assert (second / WHEEL).read_bytes() == CONTENT
+
+
+def test_a_folder_of_wheels_that_was_copied_is_a_mirror(mirror: Mirror, stored: Path, tmp_path: Path) -> None:
+    for name in (WHEEL, MANIFEST):
+        mirror.put_file(f"one/{name}", stored / name)
+    assert mirror.fetch("one", tmp_path / "other") == MANIFEST_OF_IT
