@@ -14,8 +14,8 @@ description:
   - Converts each option to the type that its specification names, and fails with one message that names every option
     that cannot be converted, is missing or misspelt, with the nearest name.
   - A variable that begins with the prefix of a role or playbook and is no option of it counts as misspelt.
-  - Of a role that keeps locks or wheels, also checks that they can be written where they would go (C(neuron_state)), and
-    warns where they would not last.
+  - Of a role that keeps locks or wheels, also checks that they can be written where they would go (C(neuron_state)),
+    and warns where they would not last.
   - Runs on the controller, and touches no host.
 options:
   of:

@@ -60,8 +60,8 @@ def look(
             wrong[f"{what} cannot be kept in {place} ({prefix}{option}): {problem}. {WHAT_TO_DO}"] = None
         elif problem:
             warnings[
-                f"{what} are read from {place}, where nothing can be added: {problem}. What is missing there makes this "
-                f"run fail. {WHAT_TO_DO}."
+                f"{what} are read from {place}, where nothing can be added: {problem}. What is missing there makes "
+                f"this run fail. {WHAT_TO_DO}."
             ] = None
         elif not variables.get("neuron_state") and not is_bucket(place):
             folder = working_folder(place)
@@ -80,20 +80,17 @@ def _look_at_folder(folder: Path) -> tuple[bool, str]:
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent
+    problem = ""
     try:
         # Without a name, so that nothing is to be seen of it.
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        return folder.is_dir() and any(_entries(folder)), f"{there} cannot be written to ({error.strerror or error})"
-    return True, ""
-
-
-def _entries(folder: Path) -> list[str]:
+        problem = f"{there} cannot be written to ({error.strerror or error})"
     try:
-        return os.listdir(folder)
+        return problem == "" or any(folder.iterdir()), problem
     except OSError:
-        return []
+        return False, problem
 
 
 def _look_at_bucket(place: Place, check_mode: bool) -> tuple[bool, str]:
