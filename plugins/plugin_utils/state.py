@@ -77,11 +77,10 @@ def look(
 
 def _look_at_folder(folder: Path) -> tuple[bool, str]:
     """Return whether something is kept in the folder, and why nothing can be written there, or ''."""
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    problem = ""
+    there, problem = folder, ""
     try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
         # Without a name, so that nothing is to be seen of it.
         with tempfile.TemporaryFile(dir=there):
             pass

@@ -97,7 +97,7 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_at_once(folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True))
 
 
-class Mirror(Place):
+class Mirror(Place):  # type: ignore[misc]  # mypy does not follow the collection's name
     """Wheels of one package in a folder, at https://HOST/PATH or in s3://BUCKET/PREFIX."""
 
     what = "The mirror"
@@ -150,7 +150,7 @@ class Mirror(Place):
         """
         manifest = parsed((folder / MANIFEST).read_bytes(), package=self.package)
         self.put_file(f"{name}/{_name_there(manifest)}", folder / manifest["wheel"])
-        return self.put_file(f"{name}/{MANIFEST}", folder / MANIFEST, first=True)
+        return bool(self.put_file(f"{name}/{MANIFEST}", folder / MANIFEST, first=True))
 
 
 def _name_there(manifest: dict[str, Any]) -> str:

@@ -91,6 +91,9 @@ def test_what_the_controller_keeps_is_beside_the_inventory(role: str, option: st
     # `-i host,` gives the text None, add_host the value, and no inventory at all nothing.
     for known in (defaults, {**defaults, "inventory_dir": "None"}, {**defaults, "inventory_dir": None}):
         assert value(option, known) == f"./.neuronops/{name}"
+    for place in ("/srv/neuronops", "s3://my-bucket/neuronops"):
+        assert value(option, {**defaults, "inventory_dir": "/fleet", "neuron_state": place}) == f"{place}/{name}"
+    assert value(option, {**defaults, "inventory_dir": "/fleet", "neuron_state": ""}) == f"/fleet/.neuronops/{name}"
 
 
 def test_a_servers_variables_are_the_stacks_and_the_users_before_them() -> None:
