@@ -214,7 +214,9 @@ def test_the_controller_resolves_and_says_so(run_hosts: Any, tmp_path: Path, mon
     monkeypatch.setattr(action, "resolve", resolve)
     results, resolutions = run_hosts({"lock": "never asked"}, resolver="controller")
     assert (asked, resolutions) == ([(["idna"], "/tools/uv", True)], [])
-    assert {result["lock"] for result in results} == {action.unsealed(next((tmp_path / "locks").glob("*.txt")).read_text())}
+    assert {result["lock"] for result in results} == {
+        action.unsealed(next((tmp_path / "locks").glob("*.txt")).read_text())
+    }
     assert "# It was resolved on the controller.\n" in results[0]["lock"]
 
 
