@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ from ansible_collections.neuronops.vllm.plugins.module_utils.forms import form
 
 MOST_REDIRECTS = 5
 BLOCK = 1 << 20
-# What S3 answers where a file is there already, or is being written by another at this moment.
-TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+TRIES = 5
+# What S3 answers where a file is there already, and where another writes it at this very moment.
+TAKEN = ("PreconditionFailed", "412")
+BEING_WRITTEN = ("ConditionalRequestConflict", "409")
 DENIED = ("AccessDenied", "403")
 
 
@@ -209,17 +213,19 @@ class Place:
             from botocore.exceptions import ClientError
 
             conditions = {"IfNoneMatch": "*"} if first else {}
-            try:
-                if isinstance(content, bytes):
-                    client.put_object(Bucket=bucket, Key=prefix + name, Body=content, **conditions)
-                else:
-                    with content.open("rb") as file:
-                        client.put_object(Bucket=bucket, Key=prefix + name, Body=file, **conditions)
-            except ClientError as error:
-                if first and error.response["Error"]["Code"] in TAKEN:
-                    return False
-                raise
-            return True
+            for tries_left in reversed(range(TRIES)):
+                try:
+                    with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as body:
+                        client.put_object(Bucket=bucket, Key=prefix + name, Body=body, **conditions)
+                    return True
+                except ClientError as error:
+                    code = error.response["Error"]["Code"]
+                    if first and code in TAKEN:
+                        return False
+                    if not first or code not in BEING_WRITTEN or not tries_left:
+                        raise
+                    time.sleep(1)
+            return False
 
         return bool(self._s3(put))
 
@@ -227,7 +233,7 @@ class Place:
         try:
             import boto3
             from botocore.config import Config
-            from botocore.exceptions import BotoCoreError, ClientError
+            from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
         except ImportError as error:
             raise StoreError(f"{self.what} {self.place} needs boto3 on the controller: pip install boto3") from error
         parts = urlsplit(self.place)
@@ -238,6 +244,12 @@ class Place:
                 config = Config(connect_timeout=10, retries={"mode": "standard", "max_attempts": 3})
                 self._client = boto3.client("s3", config=config)
             return action(self._client, parts.netloc, f"{prefix}/" if prefix else "")
+        except ParamValidationError as error:
+            # Files that must not be overwritten need IfNoneMatch.
+            raise StoreError(
+                f"{self.place} needs boto3 1.35.2 or newer on the controller, which has {boto3.__version__}: "
+                f"pip install --upgrade boto3 ({error})"
+            ) from error
         except (BotoCoreError, ClientError) as error:
             raise StoreError(f"{self.place} cannot be used: {error}") from error
 
