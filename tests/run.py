@@ -77,6 +77,7 @@ FAST = [
     Part("changelog", "antsibull-changelog lint"),
     Part("docs", f"antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck {COLLECTION}"),
     Part("unit", f"pytest tests/unit -m 'not thorough' {COVERAGE}", minutes=40),
+    Part("awx", "pytest tests/awx"),
     Part("fuzz", f"{FUZZ_TOOLS} && pytest tests/fuzz", minutes=20),
 ]
 # The demonstration removes its sandbox at the end, so it has one of its own.
