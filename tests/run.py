@@ -77,7 +77,6 @@ FAST = [
     Part("changelog", "antsibull-changelog lint"),
     Part("docs", f"antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck {COLLECTION}"),
     Part("unit", f"pytest tests/unit -m 'not thorough' {COVERAGE}", minutes=40),
-    Part("awx", "pytest tests/awx"),
     Part("fuzz", f"{FUZZ_TOOLS} && pytest tests/fuzz", minutes=20),
 ]
 # The demonstration removes its sandbox at the end, so it has one of its own.
@@ -129,6 +128,7 @@ SLOW = [
     core_unit("2.17", "3.10"),
     # The one plugin whose real code everybody can have.
     Part("served-optimum", "pytest tests/served --backend optimum_neuron", minutes=30),
+    Part("awx", "pytest tests/awx"),
     Part("hostile", "pytest tests/hostile", minutes=10),
     Part("sanity", BUILD.format("sanity")),
     Part("galaxy_importer", BUILD.format("galaxy_importer")),
