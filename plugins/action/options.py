@@ -45,8 +45,10 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "msg": msg.replace("?.", "?")}
         warnings: list[str] = []
         if of in roles() and options.get("state") != "absent":
-            places = {name: self._value(variables, name) for name in ("neuron_state", *state.JOBS) if name in variables}
-            wrong, warnings = state.look(options, places, prefix(of), self._task.check_mode)
+            known = {name: self._value(variables, name) for name in ("neuron_state", *state.JOBS) if name in variables}
+            # Outside of the role its defaults are not there, and so nothing says where these go.
+            places = {name: value for name, value in options.items() if prefix(of) + name in variables}
+            wrong, warnings = state.look(places, known, prefix(of), self._task.check_mode)
         if wrong:
             msg = f"{'; '.join(wrong)}. Nothing was changed."
             return {**result, "failed": True, "msg": msg}

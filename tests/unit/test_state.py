@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.neuronops.vllm.plugins.action import options as options_action
 from ansible_collections.neuronops.vllm.plugins.action import python_lock, vllm_wheel
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import places, stacks, state
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.places import Place, StoreError, working_folder
@@ -52,7 +53,8 @@ def names(client: Any) -> list[str]:
 
 
 def look(place: str, check_mode: bool = False, **variables: Any) -> tuple[list[str], list[str]]:
-    return state.look({"lock_path": place}, variables, "vllm_", check_mode)
+    wrong, warnings = state.look({"lock_path": place}, variables, "vllm_", check_mode)
+    return wrong, warnings
 
 
 # Folders of the controller
@@ -133,6 +135,23 @@ def test_what_is_neither_a_folder_nor_a_bucket_is_refused(place: str) -> None:
 def test_a_state_that_is_meant_for_roles_is_refused() -> None:
     wrong, _warnings = look("absent/locks", neuron_state="absent")
     assert "vllm_state=absent" in wrong[0]
+
+
+class Checker(options_action.ActionModule):  # type: ignore[misc]  # ansible has no types
+    """The action that checks the options of a role, with these variables."""
+
+    def go(self, of: str, **variables: Any) -> dict[str, Any]:
+        self._task = type("Task", (), {"args": {"of": of}, "check_mode": False})
+        self._templar = type("Templar", (), {"template": lambda _self, value: value})()
+        answer: dict[str, Any] = self.run(task_vars={"inventory_hostname": "host", **variables})
+        return answer
+
+
+def test_the_check_of_a_roles_options_asks_for_its_places(read_only: Path, new_run: Any) -> None:
+    answer = Checker.__new__(Checker).go("neuron_venv", neuron_venv_lock_path=str(read_only))
+    assert answer["failed"] and "Locks cannot be kept" in answer["msg"] and "Nothing was changed." in answer["msg"]
+    for without in ({}, {"neuron_venv_lock_path": str(read_only), "neuron_venv_state": "absent"}):
+        assert not Checker.__new__(Checker).go("neuron_venv", **without).get("failed"), without
 
 
 # A bucket
@@ -237,7 +256,12 @@ def test_hosts_of_one_run_ask_the_bucket_once(bucket: Any, new_run: Any, monkeyp
     new_run("second run")
     asked: list[str] = []
     ask = Place.get_file
-    monkeypatch.setattr(Place, "get_file", lambda self, name, *rest: (asked.append(name), ask(self, name, *rest))[1])
+
+    def counted(place: Place, name: str, *rest: Any) -> Any:
+        asked.append(name)
+        return ask(place, name, *rest)
+
+    monkeypatch.setattr(Place, "get_file", counted)
     threads = [threading.Thread(target=Resolver(never).go) for _host in range(4)]
     for thread in threads:
         thread.start()
