@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from ansible_collections.neuronops.vllm.plugins.action import options as options_action
 from ansible_collections.neuronops.vllm.plugins.action import python_lock, vllm_wheel
@@ -22,16 +23,22 @@ BUCKET = "s3://fleet/neuronops"
 LAST = "Set neuron_state to a folder on the controller that lasts"
 
 
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of S3, with the bucket."""
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Any]:
+    """A client of S3; to make one takes as long as all that it does here."""
     with mock_aws():
-        import boto3
+        yield boto3.client("s3", region_name="us-east-1")
 
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="fleet")
-        yield client
+
+@pytest.fixture
+def bucket(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The client, with an empty bucket."""
+    monkeypatch.setattr(boto3, "client", lambda _service, **_options: s3)
+    s3.create_bucket(Bucket="fleet")
+    yield s3
+    for name in names(s3):
+        s3.delete_object(Bucket="fleet", Key=name)
+    s3.delete_bucket(Bucket="fleet")
 
 
 @pytest.fixture
