@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.neuronops.vllm.plugins.module_utils.addresses import shown
+from ansible_collections.neuronops.vllm.plugins.module_utils.files import write_at_once
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import store
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.places import Place, StoreError, is_bucket, working_folder
 
 # Of a role's options, without its prefix: what is kept there.
@@ -54,7 +57,12 @@ def look(
             else:
                 kept, problem = _look_at_folder(working_folder(place))
         except StoreError as error:
-            wrong[f"{prefix}{option}: {str(error).rstrip('.')}"] = None
+            hint = (
+                f". `aws s3 ls {place}/` on the controller shows whether its credentials, region and network reach it; set "
+                "neuron_state to a bucket that they do reach, with the permissions of docs/state.md"
+            )
+            named = "neuron_state, " if variables.get("neuron_state") else ""
+            wrong[f"{named}{prefix}{option}: {str(error).rstrip('.')}{hint if is_bucket(place) else ''}"] = None
             continue
         if problem and not kept:
             wrong[f"{what} cannot be kept in {place} ({prefix}{option}): {problem}. {WHAT_TO_DO}"] = None
@@ -95,20 +103,36 @@ def _look_at_folder(folder: Path) -> tuple[bool, str]:
 def _look_at_bucket(place: Place, check_mode: bool) -> tuple[bool, str]:
     """Return whether something is kept in the bucket, and why nothing can be written there, or ''.
 
-    Raises StoreError where it does not answer or is not there. It is asked once in a run, which may have many hosts; a
-    check run writes nothing, and so sees only that.
+    Raises StoreError where it does not answer or is not there. The first host of a run asks for all; a check run writes
+    nothing, and so sees only that.
     """
     noted = working_folder(place.place) / PROBE
-    if noted.exists():
-        return True, ""
-    if check_mode:
-        for _block in place.get_file(PROBE, 1, denied_is_missing=True) or ():
-            pass
-    elif not place.writable(PROBE):
-        return not place.empty(), "S3 answers AccessDenied to s3:PutObject"
-    noted.parent.mkdir(parents=True, exist_ok=True)
-    noted.touch()
-    return True, ""
+
+    def look() -> tuple[bool, str] | None:
+        try:
+            kept, problem = json.loads(noted.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return kept, problem
+
+    def ask() -> tuple[bool, str]:
+        found = True, ""
+        try:
+            if check_mode:
+                for _block in place.get_file(PROBE, 1, denied_is_missing=True) or ():
+                    pass
+            elif not place.writable(PROBE):
+                found = not place.empty(), "S3 answers AccessDenied to s3:PutObject"
+        except StoreError as error:
+            raise store.NotMadeError(str(error)) from error
+        write_at_once(noted, json.dumps(found))
+        return found
+
+    try:
+        found, _asked_now = store.once(noted, look, ask)
+    except store.NotMadeError as error:
+        raise StoreError(str(error)) from error
+    return found[0], found[1]
 
 
 def why_it_passes(folder: Path, variables: Mapping[str, Any]) -> str:

@@ -176,7 +176,7 @@ def test_a_bucket_is_asked_whether_it_can_be_written_to(bucket: Any, new_run: An
 @pytest.mark.parametrize("check_mode", [False, True])
 def test_a_bucket_that_is_not_there_is_told(bucket: Any, new_run: Any, check_mode: bool) -> None:
     wrong, _warnings = look("s3://none/x", check_mode)
-    assert "vllm_lock_path" in wrong[0] and "NoSuchBucket" in wrong[0]
+    assert "vllm_lock_path" in wrong[0] and "NoSuchBucket" in wrong[0] and "`aws s3 ls s3://none/x/`" in wrong[0]
 
 
 def test_a_bucket_that_may_only_be_read_is_told_or_used(
@@ -189,6 +189,7 @@ def test_a_bucket_that_may_only_be_read_is_told_or_used(
     wrong, _warnings = look(BUCKET)
     assert "s3:PutObject" in wrong[0] and LAST in wrong[0]
     bucket.put_object(Bucket="fleet", Key="neuronops/locks/a.txt", Body=b"")
+    new_run("second run")
     wrong, warnings = look(BUCKET)
     assert wrong == [] and "where nothing can be added" in warnings[0]
 
