@@ -58,8 +58,8 @@ def look(
                 kept, problem = _look_at_folder(working_folder(place))
         except StoreError as error:
             hint = (
-                f". `aws s3 ls {place}/` on the controller shows whether its credentials, region and network reach it; set "
-                "neuron_state to a bucket that they do reach, with the permissions of docs/state.md"
+                f". `aws s3 ls {place}/` on the controller shows whether its credentials, region and network reach it; "
+                "set neuron_state to a bucket that they do reach, with the permissions of docs/state.md"
             )
             named = "neuron_state, " if variables.get("neuron_state") else ""
             wrong[f"{named}{prefix}{option}: {str(error).rstrip('.')}{hint if is_bucket(place) else ''}"] = None

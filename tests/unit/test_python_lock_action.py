@@ -199,6 +199,7 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_any_work(
 ) -> None:
     (tmp_path / "locks").write_text("a file")
     results, resolutions = run_hosts({"lock": LOCK}, check_mode=check_mode)
+    assert all("Set neuron_state to" in result["msg"] for result in results)
     assert all("neuron_venv_lock_path" in result["msg"] for result in results)
     assert resolutions == []
 
