@@ -23,6 +23,8 @@ from ansible_collections.neuronops.vllm.plugins.module_utils import addresses, f
 
 COLLECTION = Path(__file__).resolve().parents[2]
 PLAYBOOKS = COLLECTION / "data" / "options.yml"
+# The role whose entry points are the playbooks launch and terminate.
+FLEET = "fleet"
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 # Text of several lines; every other text is one line, as it becomes a line of a file, of a command or of a message.
 MULTILINE = ("neuron_driver_repository_key", "vllm_source_key", "vllm_plugin_source_key")
@@ -52,16 +54,25 @@ class OptionError(ValueError):
 
 
 @cache
+def _argument_specs(role: str) -> Mapping[str, Any]:
+    """Return {entry point: {option: specification}} of a role."""
+    path = COLLECTION / "roles" / role / "meta" / "argument_specs.yml"
+    specs = yaml_load(path.read_text(encoding="utf-8"))["argument_specs"]
+    return {point: spec["options"] for point, spec in specs.items()}
+
+
+@cache
 def roles() -> tuple[str, ...]:
-    """Return the names of the roles that have options."""
-    return tuple(sorted(path.parents[1].name for path in COLLECTION.glob("roles/*/meta/argument_specs.yml")))
+    """Return the names of the roles that have options of their own name; those of `fleet` are the playbooks'."""
+    names = (path.parents[1].name for path in COLLECTION.glob("roles/*/meta/argument_specs.yml"))
+    return tuple(sorted(name for name in names if name != FLEET))
 
 
 @cache
 def playbooks() -> Mapping[str, Any]:
     """Return the options of the playbooks: {playbook: {option: specification}}."""
     found: dict[str, Any] = yaml_load(PLAYBOOKS.read_text(encoding="utf-8"))
-    return found
+    return {**found, **_argument_specs(FLEET)}
 
 
 @cache
@@ -72,8 +83,7 @@ def specification(of: str) -> Mapping[str, Any]:
         return found
     if of not in roles():
         raise OptionError(f"{of} is neither a role nor a playbook of neuronops.vllm{did_you_mean(of, roles())}")
-    path = COLLECTION / "roles" / of / "meta" / "argument_specs.yml"
-    options: dict[str, Any] = yaml_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
+    options: dict[str, Any] = _argument_specs(of)["main"]
     return options
 
 

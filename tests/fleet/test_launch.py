@@ -134,7 +134,7 @@ def test_what_is_launched_is_as_documented_and_a_second_run_launches_nothing(clo
         assert (disk[0]["Size"], disk[0]["VolumeType"], disk[0]["Encrypted"]) == (512, "gp3", True)
         image = cloud.ec2.describe_images(ImageIds=[instance["ImageId"]])["Images"][0]
         assert image["OwnerId"] == ec2.CANONICAL and f"-{stacks.resolve()['ubuntu']}-" in image["Name"]
-        group = cloud.ec2.describe_security_groups(GroupIds=[instance["SecurityGroups"][0]["GroupId"]])[
+        group = cloud.ec2.describe_security_groups(GroupIds=[instance["NetworkInterfaces"][0]["Groups"][0]["GroupId"]])[
             "SecurityGroups"
         ]
         rules = [
@@ -238,8 +238,8 @@ THOROUGH = pytest.mark.thorough
         ),
         ([("p5.48xlarge", 1)], {}, "trn1.32xlarge"),
         ([("inf2.xlarge", 1)], {"launch_root_volume_size": 100}, "launch_root_volume_size is 100 GiB"),
-        pytest.param([("inf2.xlarge", 1)], {"launch_subnet_id": None}, "launch_subnet_id", marks=THOROUGH),
-        ([("inf2.xlarge", 1)], {"launch_key_name": None}, "launch_key_name"),
+        pytest.param([("inf2.xlarge", 1)], {"launch_subnet_id": None}, "launch_subnet_ids is required", marks=THOROUGH),
+        ([("inf2.xlarge", 1)], {"launch_key_name": None}, "launch_key_name is required"),
         pytest.param([("inf2.xlarge", 1)], {"launch_volume": 600}, "launch_volume", marks=THOROUGH),
         pytest.param([], {}, "launch_groups is empty", marks=THOROUGH),
         ([("inf2.xlarge", -1)], {}, "negative count"),
