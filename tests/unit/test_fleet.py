@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What launch decides, and what it says when AWS refuses: against moto's EC2 in this process."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from ansible_collections.neuronops.vllm.plugins.filter import aws_explained
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import aws, fleet, options, stacks
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
+from moto import mock_aws
+from moto.backends import get_backend
+
+REGION = "eu-west-1"
+STACK = {**stacks.resolve(), "instance_families": ["inf2", "trn1", "trn1n", "trn2"]}
+
+
+def given(*groups: tuple[str, int], **more: Any) -> dict[str, Any]:
+    """Return the options of launch as the playbook hands them on."""
+    variables = {
+        "launch_groups": [{"instance_type": name, "count": count} for name, count in groups],
+        "launch_key_name": "me",
+        "launch_subnet_ids": ["subnet-1"],
+        **{f"launch_{name}": value for name, value in more.items()},
+    }
+    found, wrong = options.converted("launch", variables, variables.__getitem__)
+    assert wrong == []
+    return found
+
+
+class Account:
+    """An account with a VPC of two zones, a key pair and an image."""
+
+    def __init__(self, ec2: Any, ssm: Any) -> None:
+        self.ec2, self.ssm = ec2, ssm
+        self.vpc = self.ec2.create_vpc(CidrBlock="10.60.0.0/16")["Vpc"]["VpcId"]
+        self.subnets = [
+            self.ec2.create_subnet(VpcId=self.vpc, CidrBlock=f"10.60.{n}.0/24", AvailabilityZone=f"{REGION}{zone}")[
+                "Subnet"
+            ]["SubnetId"]
+            for n, zone in enumerate("ab")
+        ]
+        self.ec2.create_key_pair(KeyName="me")
+        self.image = self.ec2.register_image(Name="ubuntu", Architecture="x86_64", RootDeviceName="/dev/sda1")
+        self.asked: list[dict[str, Any]] = []
+        self.handlers: list[tuple[str, Any]] = []
+        self._on("provide-client-params.ec2.RunInstances", lambda params, **_: self.asked.append(params))
+
+    def _on(self, event: str, handler: Any) -> None:
+        self.handlers.append((event, handler))
+        self.ec2.meta.events.register(event, handler)
+
+    def close(self) -> None:
+        for event, handler in self.handlers:
+            self.ec2.meta.events.unregister(event, handler)
+
+    def options(self, *groups: tuple[str, int], **more: Any) -> dict[str, Any]:
+        return given(*groups, **{"subnet_ids": self.subnets, "image_id": self.image["ImageId"], **more})
+
+    def survey(self, wanted: dict[str, Any], *group_ids: str) -> fleet.Place:
+        return fleet.survey(self.ec2, self.ssm, wanted, STACK, group_ids, REGION)
+
+    def launch(self, *groups: tuple[str, int], **more: Any) -> tuple[bool, list[dict[str, Any]]]:
+        wanted = self.options(*groups, **more)
+        return fleet.launch(self.ec2, wanted, self.survey(wanted), [])
+
+    def refuses(self, code: str, message: str, after: int = 0) -> None:
+        """From the given RunInstances on, have EC2 answer an error."""
+        calls = {"seen": 0}
+
+        def answer(model: Any, **_: Any) -> Any:
+            if model.name != "RunInstances":
+                return None
+            calls["seen"] += 1
+            if calls["seen"] <= after:
+                return None
+            raise ClientError({"Error": {"Code": code, "Message": message}}, "RunInstances")
+
+        self._on("before-call.ec2.RunInstances", answer)
+
+
+@pytest.fixture(scope="module")
+def clients() -> Iterator[tuple[Any, Any]]:
+    """Make clients once for all tests: to read the description of EC2's API takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "MOTO_AMIS_PATH"):
+            patch.delenv(name, raising=False)
+        # So does moto's own list of images.
+        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+        with mock_aws():
+            yield boto3.client("ec2", region_name=REGION), boto3.client("ssm", region_name=REGION)
+
+
+@pytest.fixture
+def account(clients: tuple[Any, Any]) -> Iterator[Account]:
+    get_backend("ec2").reset()
+    made = Account(*clients)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "there", "more"),
+    [
+        (3, {}, {"a": 2, "b": 1}),
+        (4, {"a": 2}, {"b": 2}),
+        (5, {"a": 3, "b": 0}, {"b": 2}),
+        (2, {"a": 1, "b": 1}, {}),
+        # What stands in a subnet that is not named any more counts.
+        (3, {"gone": 2}, {"a": 1}),
+    ],
+)
+def test_what_is_missing_goes_where_the_fewest_are(count: int, there: dict[str, int], more: dict[str, int]) -> None:
+    assert fleet.spread(count, ["a", "b"], there) == more
+
+
+@pytest.mark.parametrize(
+    ("groups", "more", "said"),
+    [
+        ([], {}, "launch_groups is empty"),
+        ([("inf2.xlarge", -1)], {}, "negative count"),
+        ([("inf2.xlarge", 1), ("inf2.xlarge", 2)], {}, "names an instance type twice"),
+        ([("inf2.xlarge", 1)], {"subnet_ids": []}, "launch_subnet_ids is required"),
+        ([("inf2.xlarge", 1)], {"key_name": ""}, "launch_key_name is required"),
+        ([("inf2.xlarge", 1)], {"root_volume_size": 100}, "launch_root_volume_size is 100 GiB"),
+        ([("inf2.xlarge", 1)], {"ssh_cidrs": ["0.0.0.0/0"]}, "launch_ssh_from_everywhere=true"),
+        ([("inf2.xlarge", 1)], {"ssh_cidrs": ["10.0.0.0/8", "::/0"]}, "launch_ssh_from_everywhere=true"),
+        ([("inf2.xlarge", 1)], {"ssh_cidrs": ["10.0.0.0/33"]}, "should be networks such as"),
+        ([("inf2.xlarge", 1)], {"ssm": True}, "launch_ssm needs launch_instance_profile"),
+        (
+            [("inf2.xlarge", 1)],
+            {"ssm": True, "instance_profile": "x", "ssh_cidrs": ["10.0.0.0/8"]},
+            "launch_ssm opens no port",
+        ),
+        ([("inf2.xlarge", 1)], {"spot_max_price": "1"}, "launch_spot is not set"),
+        ([("inf2.xlarge", 1)], {"spot": True, "capacity_reservation_id": "cr-1"}, "exclude each other"),
+        ([("inf2.xlarge", 1), ("trn1.2xlarge", 1)], {"capacity_reservation_id": "cr-1"}, "is of one instance type"),
+        ([("trn1.32xlarge", 1)], {"efa": True, "public_address": True}, "exclude each other"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_without_asking_aws(
+    groups: list[tuple[str, int]], more: dict[str, Any], said: str
+) -> None:
+    found = fleet.problems(given(*groups, **more), STACK)
+    assert len(found) == 1 and said in found[0], found
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"subnet_ids": [], "subnet_id": "subnet-1"},
+        {"ssh_cidrs": ["0.0.0.0/0"], "ssh_from_everywhere": "yes"},
+        {"ssm": True, "key_name": "", "instance_profile": "hosts"},
+        {"spot": True, "spot_max_price": "0.75"},
+    ],
+)
+def test_what_can_be_meant_is_no_problem(more: dict[str, Any]) -> None:
+    assert fleet.problems(given(("inf2.xlarge", 1), ("trn1.2xlarge", 0), **more), STACK) == []
+
+
+def test_a_family_that_the_stack_does_not_drive_is_refused() -> None:
+    (found,) = fleet.problems(given(("trn2.48xlarge", 1)), {**STACK, "instance_families": ["inf2", "trn1"]})
+    assert "drives inf2, trn1; launch_groups asks for trn2." in found
+
+
+def test_instances_are_spread_and_a_second_run_launches_nothing(account: Account) -> None:
+    changed, made = account.launch(("inf2.xlarge", 3), ("trn1.2xlarge", 1))
+    where = sorted((found["instance_type"], found["availability_zone"]) for found in made)
+    assert changed and where == [
+        ("inf2.xlarge", f"{REGION}a"),
+        ("inf2.xlarge", f"{REGION}a"),
+        ("inf2.xlarge", f"{REGION}b"),
+        ("trn1.2xlarge", f"{REGION}a"),
+    ]
+    assert {found["state"] for found in made} == {"running"}
+    again, there = account.launch(("inf2.xlarge", 3), ("trn1.2xlarge", 1))
+    assert not again and len(there) == 4
+    # A fourth goes to the zone that has fewer; a group that is left out is left alone.
+    more, there = account.launch(("inf2.xlarge", 4))
+    assert more and sorted(found["availability_zone"][-1] for found in there) == ["a", "a", "b", "b"]
+    with pytest.raises(fleet.FleetError, match="has 4 inf2.xlarge, more than the 1 asked for"):
+        account.launch(("inf2.xlarge", 1))
+
+
+def test_what_is_stopped_is_started_and_not_launched_again(account: Account) -> None:
+    _changed, made = account.launch(("inf2.xlarge", 2))
+    account.ec2.stop_instances(InstanceIds=[made[0]["instance_id"]])
+    wanted = account.options(("inf2.xlarge", 2))
+    assert fleet.rehearse(account.ec2, wanted, account.survey(wanted), []) is True
+    changed, there = account.launch(("inf2.xlarge", 2))
+    assert changed and {found["instance_id"] for found in there} == {found["instance_id"] for found in made}
+    assert {found["state"] for found in there} == {"running"}
+
+
+def test_a_rehearsal_launches_nothing(account: Account) -> None:
+    wanted = account.options(("inf2.xlarge", 1))
+    assert fleet.rehearse(account.ec2, wanted, account.survey(wanted), []) is True
+    assert account.ec2.describe_instances()["Reservations"] == []
+
+
+def test_spot_is_asked_for_and_found_again(account: Account) -> None:
+    more = {"spot": True, "spot_max_price": "0.75"}
+    _changed, made = account.launch(("inf2.xlarge", 2), **more)
+    assert account.asked[0]["InstanceMarketOptions"] == {
+        "MarketType": "spot",
+        "SpotOptions": {"SpotInstanceType": "one-time", "MaxPrice": "0.75"},
+    }
+    found = account.ec2.describe_instances(InstanceIds=[made[0]["instance_id"]])["Reservations"][0]["Instances"][0]
+    assert found["InstanceLifecycle"] == "spot"
+    assert account.launch(("inf2.xlarge", 2), **more)[0] is False
+
+
+@pytest.mark.parametrize(("kind", "cards"), [("trn1.32xlarge", 8), ("trn1n.32xlarge", 16), ("trn2.48xlarge", 16)])
+def test_every_network_card_gets_an_adapter(account: Account, kind: str, cards: int) -> None:
+    # moto keeps one interface for each device index, so the request is looked at.
+    account.launch((kind, 1), efa=True, subnet_ids=account.subnets[:1], placement_group="together")
+    asked = account.asked[0]
+    found = [(each["NetworkCardIndex"], each["DeviceIndex"]) for each in asked["NetworkInterfaces"]]
+    assert found == [(0, 0), *((card, 1) for card in range(1, cards))]
+    assert {each["InterfaceType"] for each in asked["NetworkInterfaces"]} == {"efa"}
+    assert asked["Placement"] == {"GroupName": "together"}
+
+
+def test_a_type_without_adapters_is_refused(account: Account) -> None:
+    with pytest.raises(fleet.FleetError, match="trn1.2xlarge has none"):
+        account.survey(account.options(("trn1.2xlarge", 1), ("trn1.32xlarge", 1), efa=True))
+
+
+def test_a_placement_group_is_of_one_zone(account: Account) -> None:
+    with pytest.raises(fleet.FleetError, match=f"names several: {REGION}a, {REGION}b"):
+        account.survey(account.options(("trn1.32xlarge", 2), placement_group="together"))
+
+
+def reservation(**more: Any) -> dict[str, Any]:
+    """Return a reservation as EC2 describes it; moto has none."""
+    return {
+        "CapacityReservationId": "cr-1",
+        "InstanceType": "trn2.48xlarge",
+        "AvailabilityZone": f"{REGION}a",
+        "State": "active",
+        "AvailableInstanceCount": 2,
+        "StartDate": datetime.datetime(2026, 12, 1, 11, 30, tzinfo=datetime.timezone.utc),
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "market"),
+    [
+        (reservation(ReservationType="capacity-block"), {"MarketType": "capacity-block"}),
+        (reservation(ReservationType="default"), {}),
+    ],
+)
+def test_a_reservation_is_used_in_its_market(account: Account, found: dict[str, Any], market: dict[str, str]) -> None:
+    wanted = account.options(("trn2.48xlarge", 2), capacity_reservation_id="cr-1", subnet_ids=account.subnets[:1])
+    place = account.survey({**wanted, "capacity_reservation_id": ""})
+    with Stubber(account.ec2) as stub:
+        stub.add_response("describe_capacity_reservations", {"CapacityReservations": [found]})
+        place.market = fleet._reservation(account.ec2, wanted, place)
+    asked = fleet.request(wanted, place, ("trn2.48xlarge", account.subnets[0], 2), [])
+    assert asked.get("InstanceMarketOptions", {}) == market
+    target = {"CapacityReservationTarget": {"CapacityReservationId": "cr-1"}}
+    assert asked["CapacityReservationSpecification"] == target
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (reservation(State="scheduled"), "is scheduled, and should be active; it begins 2026-12-01 11:30 UTC"),
+        (reservation(InstanceType="trn1.32xlarge"), "is of trn1.32xlarge, and launch_groups asks for trn2.48xlarge"),
+        (reservation(AvailabilityZone=f"{REGION}b"), f"is in {REGION}b, and launch_subnet_ids has"),
+        (reservation(AvailableInstanceCount=1), "has 1 instances left, and 2 are missing"),
+    ],
+)
+def test_a_reservation_that_does_not_fit_is_refused(account: Account, found: dict[str, Any], said: str) -> None:
+    wanted = account.options(("trn2.48xlarge", 2), capacity_reservation_id="cr-1", subnet_ids=account.subnets[:1])
+    place = account.survey({**wanted, "capacity_reservation_id": ""})
+    with Stubber(account.ec2) as stub, pytest.raises(fleet.FleetError, match=said):
+        stub.add_response("describe_capacity_reservations", {"CapacityReservations": [found]})
+        fleet._reservation(account.ec2, wanted, place)
+
+
+def test_a_host_of_systems_manager_has_no_key_and_its_profile(account: Account) -> None:
+    boto3.client("iam").create_instance_profile(InstanceProfileName="hosts")
+    account.launch(("inf2.xlarge", 1), ssm=True, key_name="", instance_profile="hosts")
+    assert "KeyName" not in account.asked[0] and account.asked[0]["IamInstanceProfile"] == {"Name": "hosts"}
+    arn = "arn:aws:iam::123456789012:instance-profile/hosts"
+    wanted = account.options(("inf2.xlarge", 1), instance_profile=arn)
+    batch = ("inf2.xlarge", account.subnets[0], 1)
+    assert fleet.request(wanted, account.survey(wanted), batch, [])["IamInstanceProfile"] == {"Arn": arn}
+
+
+def test_a_subnet_of_ipv6_alone_gets_what_it_has(account: Account) -> None:
+    wanted = account.options(("inf2.xlarge", 1))
+    place = account.survey(wanted)
+    place.subnets = [{**subnet, "Ipv6Native": True, "AvailableIpAddressCount": 0} for subnet in place.subnets]
+    fleet._check_addresses(wanted, place)
+    asked = fleet.request(wanted, place, ("inf2.xlarge", account.subnets[0], 1), ["sg-1"])
+    (interface,) = asked["NetworkInterfaces"]
+    assert interface["Ipv6AddressCount"] == 1 and "AssociatePublicIpAddress" not in interface
+    assert asked["MetadataOptions"]["HttpProtocolIpv6"] == "enabled" and interface["Groups"] == ["sg-1"]
+    address = {"NetworkInterfaces": [{"Ipv6Addresses": [{"Ipv6Address": "2001:db8::1"}]}]}
+    instance = {"InstanceId": "i-1", "InstanceType": "inf2.xlarge", "State": {"Name": "running"}, **address}
+    assert fleet.shown(instance)["ipv6_address"] == "2001:db8::1"
+
+
+def test_what_the_account_does_not_have_is_named(account: Account) -> None:
+    one = ("inf2.xlarge", 1)
+    other = account.ec2.create_vpc(CidrBlock="10.61.0.0/16")["Vpc"]["VpcId"]
+    elsewhere = account.ec2.create_subnet(VpcId=other, CidrBlock="10.61.0.0/24")["Subnet"]["SubnetId"]
+    group = account.ec2.create_security_group(GroupName="theirs", Description="x", VpcId=other)["GroupId"]
+    tiny = account.ec2.create_subnet(VpcId=account.vpc, CidrBlock="10.60.9.0/28")["Subnet"]["SubnetId"]
+    cases: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
+        ({"subnet_ids": ["subnet-0"]}, (), f"{REGION} has no subnet subnet-0.*is the region right"),
+        ({"subnet_ids": [account.subnets[0], elsewhere]}, (), f"must be of one VPC.*{elsewhere} in {other}"),
+        ({"key_name": "nobodys"}, (), f"{REGION} has no key pair nobodys"),
+        ({}, (group,), f"{group} of {other}, and the subnet {account.subnets[0]} is of {account.vpc}"),
+        ({}, ("sg-0",), "has no security group sg-0"),
+        ({"image_id": "ami-0"}, (), "has no image ami-0 of launch_image_id: it is gone"),
+        ({"image_id": "", "image_name": "none-*"}, (), r"has no image none-\* of the account 099720109477"),
+        ({"image_id": "", "image_ssm_parameter": "/none"}, (), "has no parameter /none.*get-parameters-by-path"),
+    ]
+    for more, groups, said in cases:
+        with pytest.raises(fleet.FleetError, match=said):
+            account.survey(account.options(one, **more), *groups)
+    with pytest.raises(fleet.FleetError, match=f"The subnet {tiny} has 11 free addresses, and 12 are needed"):
+        account.survey(account.options(("inf2.xlarge", 12), subnet_ids=[tiny]))
+    assert account.asked == []
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "said"),
+    [
+        ("VcpuLimitExceeded", "You have requested more vCPU capacity", "`Running On-Demand Trn instances`"),
+        ("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded", "`All Trn Spot Instance Requests`"),
+        ("InsufficientInstanceCapacity", "We do not have sufficient capacity", "subnet of another availability zone"),
+        ("Unsupported", "Your requested instance type is not supported in your zone", "instance-type-offerings"),
+        ("SpotMaxPriceTooLow", "Your price is too low", "Raise launch_spot_max_price"),
+        ("ReservationCapacityExceeded", "Full", "fewer instances left"),
+        ("InvalidPlacementGroup.Unknown", "The Placement Group is unknown", "launch_placement_group"),
+        ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", "No", "create-service-linked-role"),
+        ("UnauthorizedOperation", "You are not authorized to perform this operation.", "permission ec2:RunInstances."),
+        (
+            "UnauthorizedOperation",
+            "You are not authorized to perform this operation. User: x is not authorized to perform: iam:PassRole on y",
+            "permission iam:PassRole.",
+        ),
+    ],
+)
+def test_what_aws_refuses_is_told_with_what_to_try_and_what_runs_by_then(
+    account: Account, code: str, message: str, said: str
+) -> None:
+    account.refuses(code, message, after=1)
+    with pytest.raises(fleet.LaunchError) as refused:
+        account.launch(("inf2.xlarge", 1), ("trn1.2xlarge", 1))
+    assert message.rstrip(".") in str(refused.value) and said in f"{refused.value}."
+    (launched,) = refused.value.launched
+    told = fleet.told(refused.value.launched, "neuron")
+    assert launched["instance_id"] in told and "terminate_confirm=neuron" in told
+    assert fleet.told([], "neuron") == "Nothing was launched."
+
+
+def test_a_rehearsal_tells_what_aws_would_refuse(account: Account) -> None:
+    account.refuses("UnauthorizedOperation", "You are not authorized to perform this operation.")
+    wanted = account.options(("inf2.xlarge", 1))
+    with pytest.raises(fleet.FleetError, match=r"the permission ec2:RunInstances.*launch-policy\.json"):
+        fleet.rehearse(account.ec2, wanted, account.survey(wanted), [])
+
+
+def test_an_instance_that_aws_takes_back_is_told_with_the_reason(account: Account) -> None:
+    wanted = account.options(("inf2.xlarge", 1))
+    place = account.survey(wanted)
+    ended = {"InstanceId": "i-1", "InstanceType": "inf2.xlarge", "State": {"Name": "terminated"}}
+    reason = {"StateReason": {"Message": "Client.VolumeLimitExceeded: Volume limit exceeded"}}
+    found = {"Reservations": [{"Instances": [{**ended, **reason}]}]}
+    with Stubber(account.ec2) as stub, pytest.raises(fleet.LaunchError) as refused:
+        stub.add_response("run_instances", {"Instances": [{**ended, "State": {"Name": "pending"}}]})
+        stub.add_response("describe_instances", found)
+        stub.add_response("describe_instances", found)
+        fleet.launch(account.ec2, wanted, place, [])
+    assert "i-1 is terminated: Client.VolumeLimitExceeded" in str(refused.value)
+    assert [each["instance_id"] for each in refused.value.launched] == ["i-1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Unable to locate credentials", "aws sts get-caller-identity"),
+        ("The config profile (nobody) could not be found", "aws configure list-profiles"),
+        ('Could not connect to the endpoint URL: "https://ec2.eu-nowhere-1.amazonaws.com/"', "Is the region right"),
+        (
+            "An error occurred (AccessDeniedException) when calling the GetParameter operation: No",
+            "permission ssm:GetParameter",
+        ),
+        ("An error occurred (RequestExpired) when calling the DescribeSubnets operation: x", "aws sso login"),
+    ],
+)
+def test_what_botocore_says_is_explained(text: str, said: str) -> None:
+    assert said in aws.explained(text)
+
+
+def test_the_result_of_a_loop_is_explained_by_the_item_that_failed() -> None:
+    denied = "Failed: An error occurred (UnauthorizedOperation) when calling the DeleteSecurityGroup operation: no"
+    result = {"msg": "One or more items failed", "results": [{"msg": "fine"}, {"failed": True, "msg": denied}]}
+    assert "permission ec2:DeleteSecurityGroup" in aws_explained.aws_explained(result)
+    assert aws_explained.aws_explained({"msg": "Our own sentence."}) == "Our own sentence."
