@@ -29,18 +29,33 @@ def cell(value: Any) -> str:
     return "`" + (text or '""').replace("|", "\\|") + "`"
 
 
-def table(role: Path) -> str:
-    """Return the table of a role's options."""
+def tables(role: Path) -> str:
+    """Return the table of a role's options, one for each entry point."""
     specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
-    defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text(encoding="utf-8")) or {}
+    file = role / "defaults" / "main.yml"
+    defaults = yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file.exists() else {}
+    found = {point: table(spec["options"], defaults) for point, spec in specs.items()}
+    return found["main"] if "main" in found else "\n\n".join(f"`{point}`\n\n{text}" for point, text in found.items())
+
+
+def described(description: str | list[str]) -> str:
+    """Return a description as one text."""
+    return " ".join([description] if isinstance(description, str) else description)
+
+
+def table(options: dict[str, Any], defaults: dict[str, Any]) -> str:
+    """Return the table of options, with the defaults of the role or else of the specification."""
     lines = ["| option | type | default | meaning |", "|---|---|---|---|"]
-    for name, option in specs["main"]["options"].items():
-        description = option["description"]
-        text = " ".join([description] if isinstance(description, str) else description)
+    for name, option in options.items():
+        text = described(option["description"])
+        for key, part in option.get("options", {}).items():
+            text += f" {cell(key)}: {described(part['description'])[0].lower()}{described(part['description'])[1:]}"
+            if part.get("choices"):
+                text = f"{text.rstrip('.')}, one of {', '.join(cell(choice) for choice in part['choices'])}."
         if option.get("choices"):
             text += " One of " + ", ".join(cell(choice) for choice in option["choices"]) + "."
         kind = option["type"] + (f" of {option['elements']}" if "elements" in option else "")
-        default = "required" if option.get("required") else cell(defaults.get(name))
+        default = "required" if option.get("required") else cell(defaults.get(name, option.get("default", "not set")))
         lines.append(f"| `{name}` | {kind} | {default} | {plain(text)} |")
     return "\n".join(lines)
 
@@ -52,7 +67,7 @@ def renewed(role: Path) -> str:
         raise SystemExit(f"{role.name}/README.md lacks the lines {BEGIN!r} and {END!r}")
     before, rest = readme.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
-    return f"{before}{BEGIN}\n{table(role)}\n{END}{after}"
+    return f"{before}{BEGIN}\n{tables(role)}\n{END}{after}"
 
 
 def main() -> None:

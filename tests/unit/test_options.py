@@ -251,7 +251,7 @@ def test_what_is_not_set_has_its_default_and_what_is_required_is_missed() -> Non
         {"launch_groups": [], "launch_wait_for_ssh": "false"}.get,
     )
     assert found["wait_for_ssh"] is False and found["root_volume_size"] == 512 and found["fleet"] == "neuron"
-    assert wrong == ["launch_subnet_id is required, and is not set", "launch_key_name is required, and is not set"]
+    assert wrong == [] and converted("launch", {}, str)[1] == ["launch_groups is required, and is not set"]
     assert "instance_ids" not in converted("terminate", {}, str)[0]
 
 

@@ -3,18 +3,27 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.neuronops.vllm.plugins.plugin_utils import options
 
 from docs.role_options import renewed
 from tests.unit.role_variables import read, value
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # The roles `options` and `neuron_packages` have none of their own: they check, or act on, those of the others.
-ROLES = sorted(path.parent.parent for path in CHECKOUT.glob("roles/*/meta/argument_specs.yml"))
+WITH_OPTIONS = sorted(path.parent.parent for path in CHECKOUT.glob("roles/*/meta/argument_specs.yml"))
+# The role `fleet` acts on AWS and on no host: its options are those of the playbooks launch and terminate, with the defaults
+# of the specification alone, and its proof is tests/fleet, which runs both against moto's EC2.
+FLEET = CHECKOUT / "roles" / "fleet"
+ROLES = [role for role in WITH_OPTIONS if role != FLEET]
 
 
 def options_and_defaults(role: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -37,19 +46,19 @@ def test_there_are_the_six_roles() -> None:
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_defaults_and_argument_specs_name_the_same_options(role: Path) -> None:
-    options, defaults = options_and_defaults(role)
-    optional = {name for name, option in options.items() if not option.get("required")}
+    documented, defaults = options_and_defaults(role)
+    optional = {name for name, option in documented.items() if not option.get("required")}
     assert optional == set(defaults)
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_the_documented_default_is_the_default(role: Path) -> None:
-    options, defaults = options_and_defaults(role)
+    specified, defaults = options_and_defaults(role)
     # A template is no value of its option's type, so the specification cannot hold it; the README shows it.
     templates = {
-        name for name, value in defaults.items() if "{{" in str(value) and options[name]["type"] not in ("str", "path")
+        name for name, value in defaults.items() if "{{" in str(value) and specified[name]["type"] not in ("str", "path")
     }
-    documented = {name: option.get("default") for name, option in options.items() if not option.get("required")}
+    documented = {name: option.get("default") for name, option in specified.items() if not option.get("required")}
     assert {name: value for name, value in documented.items() if name not in templates} == {
         name: value for name, value in defaults.items() if name not in templates
     }
@@ -57,14 +66,14 @@ def test_the_documented_default_is_the_default(role: Path) -> None:
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_every_option_has_the_roles_name_a_type_and_a_description(role: Path) -> None:
-    options, _defaults = options_and_defaults(role)
-    for name, option in options.items():
+    documented, _defaults = options_and_defaults(role)
+    for name, option in documented.items():
         assert name.startswith(f"{role.name}_")
         assert option.get("type")
         assert option.get("description")
 
 
-@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+@pytest.mark.parametrize("role", WITH_OPTIONS, ids=lambda role: role.name)
 def test_the_readme_shows_the_options_as_they_are(role: Path) -> None:
     assert (role / "README.md").read_text() == renewed(role), "run `make docs`"
 
@@ -72,6 +81,32 @@ def test_the_readme_shows_the_options_as_they_are(role: Path) -> None:
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_every_role_has_a_scenario(role: Path) -> None:
     assert (CHECKOUT / "molecule" / role.name / "molecule.yml").is_file()
+
+
+def test_launch_and_terminate_are_entry_points_of_the_role_fleet() -> None:
+    specs = yaml.safe_load((FLEET / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    assert set(specs) == {"launch", "terminate"}
+    for point, spec in specs.items():
+        assert (FLEET / "tasks" / f"{point}.yml").is_file()
+        # What checks the options reads them here, and nowhere else.
+        assert options.specification(point) == spec["options"]
+        assert point not in yaml.safe_load((CHECKOUT / "data" / "options.yml").read_text())
+        for name, option in spec["options"].items():
+            assert name.startswith(f"{point}_") and option["type"] and option["description"]
+            if "default" in option:
+                assert options.convert(name, option["default"], option) == option["default"]
+        used = set(re.findall(rf"\b{point}_[a-z_]+", (CHECKOUT / "playbooks" / f"{point}.yml").read_text()))
+        assert used <= set(spec["options"])
+
+
+def test_ansible_doc_shows_the_options_of_launch_and_terminate() -> None:
+    command = ["ansible-doc", "-t", "role", "neuronops.vllm.fleet", "--json"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg")}
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True)
+    points = json.loads(done.stdout)["neuronops.vllm.fleet"]["entry_points"]
+    for point, spec in points.items():
+        assert set(spec["options"]) == set(options.specification(point))
+    assert set(points) == {"launch", "terminate"}
 
 
 @pytest.mark.parametrize(
