@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import re
@@ -14,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+import requests
 
 from plugins.plugin_utils import stacks
 from sandbox import ec2
@@ -517,3 +521,102 @@ ansible_python_interpreter={sys.executable}
         assert f'"{public}"' in json.dumps(json.loads(listed.stdout)["_meta"]["hostvars"])
         host = next(iter(json.loads(listed.stdout)["_meta"]["hostvars"].values()))
         assert public in str(host["ansible_host"])
+
+
+POLICIES = CHECKOUT / "docs" / "iam"
+
+
+def as_moto_reads_it(policy: dict[str, Any]) -> dict[str, Any]:
+    """Return the actions of a policy alone: moto compares those, and denies every statement with a resource of EC2 or a
+    condition. That there are such, and which, tests/unit/test_policies.py looks at."""
+    statements = [{"Effect": each["Effect"], "Action": each["Action"], "Resource": "*"} for each in policy["Statement"]]
+    return {"Version": policy["Version"], "Statement": statements}
+
+
+def without(policy: dict[str, Any], action: str) -> dict[str, Any]:
+    """Return a policy that lacks an action."""
+    statements = []
+    for each in policy["Statement"]:
+        actions = [each["Action"]] if isinstance(each["Action"], str) else each["Action"]
+        left = [name for name in actions if name != action]
+        statements += [{**each, "Action": left}] if left else []
+    return {**policy, "Statement": statements}
+
+
+@contextlib.contextmanager
+def only(cloud: Cloud, policy: dict[str, Any]) -> Iterator[None]:
+    """Have the programs run as a user with this policy and nothing else, and moto refuse what it does not allow."""
+    endpoint = cloud.environment["AWS_ENDPOINT_URL"]
+    iam = boto3.client(
+        "iam", endpoint_url=endpoint, region_name=ec2.REGION, aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    name = f"user-{len(iam.list_users()['Users'])}"
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="launch", PolicyDocument=json.dumps(as_moto_reads_it(policy)))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    before = dict(cloud.environment)
+    cloud.environment.update(AWS_ACCESS_KEY_ID=key["AccessKeyId"], AWS_SECRET_ACCESS_KEY=key["SecretAccessKey"])
+    checks = functools.partial(requests.post, f"{endpoint}/moto-api/reset-auth", timeout=10)
+    checks(data=b"0")
+    try:
+        yield
+    finally:
+        checks(data=b"inf")
+        cloud.environment = before
+
+
+class TestPermissions:
+    POLICY = json.loads((POLICIES / "launch-policy.json").read_text(encoding="utf-8"))
+
+    def test_the_policy_is_enough_for_launch_inventory_and_terminate(self, cloud: Cloud) -> None:
+        with only(cloud, self.POLICY):
+            assert changed(cloud.launch(("inf2.xlarge", 1))) > 0
+            listed = json.loads(cloud.run("ansible-inventory", "--list").stdout)
+            assert len(listed["fleet_neuron"]["hosts"]) == 1
+            assert changed(cloud.playbook("terminate", terminate_confirm="neuron")) > 0
+        assert cloud.instances() == [] and cloud.groups() == []
+
+    @pytest.mark.parametrize(
+        "action",
+        [
+            "ec2:RunInstances",
+            pytest.param("ec2:CreateSecurityGroup", marks=THOROUGH),
+            pytest.param("ec2:AuthorizeSecurityGroupIngress", marks=THOROUGH),
+            *(
+                pytest.param(f"ec2:Describe{what}", marks=THOROUGH)
+                for what in ("Images", "Instances", "KeyPairs", "SecurityGroups", "Subnets", "Vpcs")
+            ),
+        ],
+    )
+    def test_launch_names_the_action_that_is_missing(self, cloud: Cloud, action: str) -> None:
+        with only(cloud, without(self.POLICY, action)):
+            done = cloud.launch(("inf2.xlarge", 1))
+        assert done.returncode != 0 and f"permission {action}" in said(done), done.stdout
+        assert "Nothing was launched" in said(done) and cloud.instances() == []
+
+    @pytest.mark.parametrize(
+        "action", ["ec2:TerminateInstances", pytest.param("ec2:DeleteSecurityGroup", marks=THOROUGH)]
+    )
+    def test_terminate_names_the_action_that_is_missing(self, cloud: Cloud, action: str) -> None:
+        instances_of(cloud, neuronops_fleet="neuron", **{"neuronops_made-by": "neuronops.vllm.launch"})
+        vpc = cloud.instances()[0]["VpcId"]
+        group = cloud.ec2.create_security_group(GroupName="neuronops-neuron", Description="x", VpcId=vpc)["GroupId"]
+        tags = {"neuronops:fleet": "neuron", "neuronops:made-by": "neuronops.vllm.launch"}
+        cloud.ec2.create_tags(Resources=[group], Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
+        with only(cloud, without(self.POLICY, action)):
+            done = cloud.playbook("terminate", terminate_confirm="neuron")
+        assert done.returncode != 0 and f"permission {action}" in said(done), done.stdout
+
+    @THOROUGH
+    def test_no_credentials_and_a_wrong_key_are_told(self, cloud: Cloud) -> None:
+        with only(cloud, self.POLICY):
+            cloud.environment["AWS_SECRET_ACCESS_KEY"] = "wrong"
+            wrong = cloud.launch(("inf2.xlarge", 1))
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                cloud.environment.pop(name)
+            cloud.environment["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+            cloud.environment["AWS_EC2_METADATA_DISABLED"] = "true"
+            none = cloud.launch(("inf2.xlarge", 1))
+        for done in (wrong, none):
+            assert done.returncode != 0 and "aws sts get-caller-identity" in said(done), done.stdout
+            assert "Nothing was launched." in said(done)
