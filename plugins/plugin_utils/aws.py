@@ -50,7 +50,10 @@ ADVICE: tuple[tuple[str, str], ...] = (
     ("VolumeLimitExceeded", "Ask for a higher quota of gp3 storage under Service Quotas, Amazon EBS"),
     ("MaxIOPSLimitExceeded", "Ask for a higher quota of gp3 storage under Service Quotas, Amazon EBS"),
     ("InvalidPlacementGroup.Unknown", "Make the group that launch_placement_group names, or name one that exists"),
-    ("InvalidCapacityReservation", "Set launch_capacity_reservation_id to one of `aws ec2 describe-capacity-reservations`"),
+    (
+        "InvalidCapacityReservation",
+        "Set launch_capacity_reservation_id to one of `aws ec2 describe-capacity-reservations`",
+    ),
     ("InvalidAMIID", "The image is gone, or not for this account and region. Name another one, or none"),
     ("InvalidKeyPair", "Set launch_key_name to one of `aws ec2 describe-key-pairs`"),
     ("InvalidSubnet", "Set launch_subnet_ids to some of `aws ec2 describe-subnets`"),
@@ -80,7 +83,10 @@ UNREACHED: tuple[tuple[str, str], ...] = (
         "Could not connect to the endpoint",
         "Is the region right (launch_region, AWS_REGION), and is AWS reached from this machine, directly or by HTTPS_PROXY?",
     ),
-    ("Invalid region", "The region is launch_region, AWS_REGION or that of the profile: `aws ec2 describe-regions` lists them"),
+    (
+        "Invalid region",
+        "The region is launch_region, AWS_REGION or that of the profile: `aws ec2 describe-regions` lists them",
+    ),
 )
 
 

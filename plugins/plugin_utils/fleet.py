@@ -77,7 +77,10 @@ def problems(options: Mapping[str, Any], stack: Mapping[str, Any]) -> list[str]:
             "launch_groups names an instance type twice. Give each type once, with the whole number.",
         ),
         (any(group["count"] < 0 for group in options["groups"]), "launch_groups has a negative count."),
-        (not subnet_ids(options), "launch_subnet_ids is required, and is not set. `aws ec2 describe-subnets` lists them."),
+        (
+            not subnet_ids(options),
+            "launch_subnet_ids is required, and is not set. `aws ec2 describe-subnets` lists them.",
+        ),
         (
             options["root_volume_size"] < SMALLEST_DISK,
             f"launch_root_volume_size is {options['root_volume_size']} GiB. Environments with torch, their predecessors "
@@ -106,7 +109,10 @@ def problems(options: Mapping[str, Any], stack: Mapping[str, Any]) -> list[str]:
             options["ssm"] and bool(options["ssh_cidrs"]),
             "launch_ssm opens no port, and launch_ssh_cidrs names networks that may use SSH. Leave out one of them.",
         ),
-        (spot and bool(reservation), "launch_spot and launch_capacity_reservation_id exclude each other. Leave out one."),
+        (
+            spot and bool(reservation),
+            "launch_spot and launch_capacity_reservation_id exclude each other. Leave out one.",
+        ),
         (
             bool(options["spot_max_price"]) and not spot,
             "launch_spot_max_price is the most that a Spot instance may cost, and launch_spot is not set.",
@@ -197,9 +203,7 @@ def survey(
             "launch_placement_group keeps instances side by side in one availability zone, and launch_subnet_ids names "
             f"several: {', '.join(subnet['AvailabilityZone'] for subnet in subnets)}. Name subnets of one zone"
         )
-    there = instances(
-        ec2, Filters=[*fleet_filters(options["fleet"]), {"Name": "instance-state-name", "Values": THERE}]
-    )
+    there = instances(ec2, Filters=[*fleet_filters(options["fleet"]), {"Name": "instance-state-name", "Values": THERE}])
     place = Place(
         subnets=subnets,
         image=_image(ec2, ssm, options, stack, region),
@@ -269,7 +273,10 @@ def _image(ec2: Any, ssm: Any, options: Mapping[str, Any], stack: Mapping[str, A
         what = f"{identity} of {source}"
     else:
         filters = {"name": name, "architecture": "x86_64", "state": "available"}
-        query = {"Owners": [options["image_owner"]], "Filters": [{"Name": k, "Values": [v]} for k, v in filters.items()]}
+        query = {
+            "Owners": [options["image_owner"]],
+            "Filters": [{"Name": k, "Values": [v]} for k, v in filters.items()],
+        }
         what = f"{name} of the account {options['image_owner']}"
     images = sorted(ec2.describe_images(**query)["Images"], key=lambda image: str(image["CreationDate"]))
     if not images:
@@ -286,7 +293,8 @@ def _interfaces(ec2: Any, options: Mapping[str, Any]) -> dict[str, int]:
     types = [group["instance_type"] for group in options["groups"] if group["count"] > 0]
     found = ec2.describe_instance_types(InstanceTypes=types)["InstanceTypes"] if types else []
     cards = {
-        each["InstanceType"]: int(each["NetworkInfo"].get("EfaInfo", {}).get("MaximumEfaInterfaces", 0)) for each in found
+        each["InstanceType"]: int(each["NetworkInfo"].get("EfaInfo", {}).get("MaximumEfaInterfaces", 0))
+        for each in found
     }
     without = [name for name in types if not cards.get(name)]
     if without:

@@ -25,13 +25,15 @@ from sandbox import ec2
 from sandbox.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+# Each takes a run of a playbook, so `make test` has some of them and `make test-all` all.
+THOROUGH = pytest.mark.thorough
 
 
 class Cloud:
     """An account with a subnet and a key pair, and the programs that act on it."""
 
     def __init__(self, endpoint: str, state: dict[str, Any]) -> None:
-        self.state = state
+        self.state, self.endpoint = state, endpoint
         self.ec2 = ec2.client(endpoint)
         own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ANSIBLE_"))}
         self.environment = {
@@ -44,6 +46,11 @@ class Cloud:
             "no_proxy": "127.0.0.1",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
+
+    def client(self, service: str, region: str = ec2.REGION) -> Any:
+        """Return a client that may do everything."""
+        keys = {"aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
+        return boto3.client(service, region, endpoint_url=self.endpoint, **keys)
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -110,12 +117,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
 def cloud(server: tuple[str, dict[str, Any]]) -> Iterator[Cloud]:
     endpoint, state = server
     made = Cloud(endpoint, state)
-    # A second subnet of the VPC, in which the sandbox makes no containers.
-    subnets = made.ec2.describe_subnets(Filters=[{"Name": "cidr-block", "Values": ["10.252.0.0/24"]}])["Subnets"]
-    if not subnets:
+    # Another VPC with a subnet in each of two zones, in which the sandbox makes no containers.
+    zones = {"10.252.0.0/25": "us-east-1a", "10.252.0.128/25": "us-east-1b"}
+    found = made.ec2.describe_subnets(Filters=[{"Name": "cidr-block", "Values": list(zones)}])["Subnets"]
+    if not found:
         vpc = made.ec2.create_vpc(CidrBlock="10.252.0.0/24")["Vpc"]["VpcId"]
-        subnets = [made.ec2.create_subnet(VpcId=vpc, CidrBlock="10.252.0.0/24", AvailabilityZone=ec2.ZONE)["Subnet"]]
-    made.state = {**state, "subnet_id": subnets[0]["SubnetId"]}
+        found = [
+            made.ec2.create_subnet(VpcId=vpc, CidrBlock=network, AvailabilityZone=zone)["Subnet"]
+            for network, zone in zones.items()
+        ]
+    first, second = (subnet["SubnetId"] for subnet in sorted(found, key=lambda subnet: str(subnet["AvailabilityZone"])))
+    made.state = {**state, "subnet_id": first, "subnet_ids": [first, second]}
     yield made
     for instance in made.instances():
         made.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
@@ -125,14 +137,16 @@ def cloud(server: tuple[str, dict[str, Any]]) -> Iterator[Cloud]:
 
 def test_what_is_launched_is_as_documented_and_a_second_run_launches_nothing(cloud: Cloud) -> None:
     groups = (("inf2.xlarge", 2), ("trn1.2xlarge", 1))
-    assert changed(cloud.launch(*groups)) > 0
+    zones = {"launch_subnet_id": None, "launch_subnet_ids": cloud.state["subnet_ids"]}
+    assert changed(cloud.launch(*groups, **zones)) > 0
     instances = cloud.instances()
+    assert {i["SubnetId"] for i in instances if i["InstanceType"] == "inf2.xlarge"} == set(cloud.state["subnet_ids"])
     assert sorted(instance["InstanceType"] for instance in instances) == ["inf2.xlarge", "inf2.xlarge", "trn1.2xlarge"]
     for instance in instances:
         tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
         assert tags["neuronops:fleet"] == "neuron" and tags["neuronops:made-by"] == "neuronops.vllm.launch"
         assert instance["MetadataOptions"]["HttpTokens"] == "required"
-        assert instance["KeyName"] == cloud.state["key_name"] and instance["SubnetId"] == cloud.state["subnet_id"]
+        assert instance["KeyName"] == cloud.state["key_name"]
         assert "PublicIpAddress" not in instance
         disk = cloud.ec2.describe_volumes(VolumeIds=[instance["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]])["Volumes"]
         assert (disk[0]["Size"], disk[0]["VolumeType"], disk[0]["Encrypted"]) == (512, "gp3", True)
@@ -147,13 +161,13 @@ def test_what_is_launched_is_as_documented_and_a_second_run_launches_nothing(clo
         ]
         assert rules == [(22, 22, ["10.252.0.0/24"])]
 
-    assert changed(cloud.launch(*groups)) == 0
+    assert changed(cloud.launch(*groups, **zones)) == 0
     assert len(cloud.instances()) == 3
 
     listed = json.loads(cloud.run("ansible-inventory", "--list").stdout)
     assert len(listed["neuron"]["hosts"]) == 3
     assert len(listed["type_inf2_xlarge"]["hosts"]) == 2 and len(listed["family_trn1"]["hosts"]) == 1
-    assert {"fleet_neuron", "zone_us_east_1a"} <= set(listed["all"]["children"])
+    assert {"fleet_neuron", "zone_us_east_1a", "zone_us_east_1b"} <= set(listed["all"]["children"])
     addresses = {str(variables["ansible_host"]) for variables in listed["_meta"]["hostvars"].values()}
     assert all("10.252.0." in address for address in addresses) and len(addresses) == 3
 
@@ -204,7 +218,9 @@ def test_the_image_is_the_ubuntu_of_the_stack(cloud: Cloud, variables: dict[str,
     assert name in image["Name"]
 
 
-@pytest.mark.parametrize("parameter", ec2.PARAMETERS)
+@pytest.mark.parametrize(
+    "parameter", [pytest.param(name, marks=THOROUGH if number else ()) for number, name in enumerate(ec2.PARAMETERS)]
+)
 def test_a_deep_learning_ami_is_found_by_its_parameter(cloud: Cloud, parameter: str) -> None:
     # launch_image_name is of no account then.
     done = cloud.launch(("inf2.xlarge", 1), launch_image_ssm_parameter=parameter, launch_image_name="no-such-image")
@@ -228,28 +244,27 @@ def test_a_trn2_is_launched_for_a_stack_that_drives_it(cloud: Cloud) -> None:
     assert len(listed["family_trn2"]["hosts"]) == 2 and len(listed["type_trn2_48xlarge"]["hosts"]) == 1
 
 
-# Each takes a run of a playbook, so `make test` has some of them and `make test-all` all.
-THOROUGH = pytest.mark.thorough
-
-
 @pytest.mark.parametrize(
     ("groups", "variables", "said"),
     [
-        (
+        pytest.param(
             [("trn2.48xlarge", 1)],
             {"neuron_stack": "vllm-0.9.2"},
             "drives inf2, trn1, trn1n; launch_groups asks for trn2.",
+            marks=THOROUGH,
         ),
         ([("p5.48xlarge", 1)], {}, "trn1.32xlarge"),
-        ([("inf2.xlarge", 1)], {"launch_root_volume_size": 100}, "launch_root_volume_size is 100 GiB"),
+        pytest.param(
+            [("inf2.xlarge", 1)], {"launch_root_volume_size": 100}, "launch_root_volume_size is 100 GiB", marks=THOROUGH
+        ),
         pytest.param([("inf2.xlarge", 1)], {"launch_subnet_id": None}, "launch_subnet_ids is required", marks=THOROUGH),
-        ([("inf2.xlarge", 1)], {"launch_key_name": None}, "launch_key_name is required"),
+        pytest.param([("inf2.xlarge", 1)], {"launch_key_name": None}, "launch_key_name is required", marks=THOROUGH),
         pytest.param([("inf2.xlarge", 1)], {"launch_volume": 600}, "launch_volume", marks=THOROUGH),
         pytest.param([], {}, "launch_groups is empty", marks=THOROUGH),
         ([("inf2.xlarge", -1)], {}, "negative count"),
         pytest.param([("inf2.xlarge", 1), ("inf2.xlarge", 2)], {}, "names an instance type twice", marks=THOROUGH),
         pytest.param([("inf2.xlarge", 1)], {"launch_image_name": "no-such-image-*"}, "has no image", marks=THOROUGH),
-        ([("inf2.xlarge", 1)], {"launch_subnet_id": "subnet-00000000"}, "subnet-00000000"),
+        ([("inf2.xlarge", 1)], {"launch_subnet_id": "subnet-00000000"}, "has no subnet subnet-00000000"),
         pytest.param([("inf2.xlarge", 1)], {"launch_key_name": "nobodys"}, "nobodys", marks=THOROUGH),
         pytest.param([("inf2.xlarge", 1)], {"neuron_stack": "vllm-9.9.9"}, "vllm-9.9.9", marks=THOROUGH),
     ],
@@ -317,7 +332,7 @@ def test_options_as_text_mean_the_same_and_ids_are_told_before_the_wait(cloud: C
     done = cloud.run("ansible-playbook", "-i", "localhost,", "playbooks/launch.yml", *pairs)
     assert changed(done) > 0 and len(cloud.instances()) == 1
     assert "skipping: [localhost] => (item=i-" in done.stdout
-    told, waited = done.stdout.index("TASK [Report the instances]"), done.stdout.index("TASK [Wait for each instance")
+    told, waited = (done.stdout.index(f": {task}") for task in ("Report the instances", "Wait for each instance"))
     assert told < waited and cloud.instances()[0]["InstanceId"] in done.stdout[told:waited]
 
 
@@ -335,6 +350,34 @@ def test_ssh_is_opened_to_all_of_the_vpc_and_rules_of_others_stay(cloud: Cloud) 
     rules = {rule["FromPort"]: {r["CidrIp"] for r in rule["IpRanges"]} for rule in found["IpPermissions"]}
     assert rules == {22: {"10.60.0.0/16", "100.64.0.0/16"}, 8000: {"10.60.0.0/16"}}
     assert {"Key": "owner", "Value": "somebody"} in found["Tags"]
+
+
+def test_through_systems_manager_no_port_is_open_and_no_key_is_needed(cloud: Cloud) -> None:
+    iam = cloud.client("iam")
+    iam.create_instance_profile(InstanceProfileName="hosts")
+    given = {"launch_ssm": "true", "launch_instance_profile": "hosts", "launch_key_name": None}
+    # A port that an earlier launch opened is not taken over.
+    assert changed(cloud.launch(("inf2.xlarge", 1), launch_fleet="neuron")) > 0
+    assert changed(cloud.launch(("trn1.2xlarge", 1), **given)) > 0
+    (closed,) = (i for i in cloud.instances() if i["InstanceType"] == "trn1.2xlarge")
+    (group,) = closed["NetworkInterfaces"][0]["Groups"]
+    assert cloud.ec2.describe_security_groups(GroupIds=[group["GroupId"]])["SecurityGroups"][0]["IpPermissions"] == []
+    assert "KeyName" not in closed and closed["IamInstanceProfile"]["Arn"].endswith("/hosts")
+    iam.delete_instance_profile(InstanceProfileName="hosts")
+    assert changed(cloud.playbook("terminate", terminate_confirm="neuron")) > 0
+    assert cloud.instances() == [] and cloud.groups() == []
+
+
+@THOROUGH
+def test_spot_and_adapters_are_launched_once(cloud: Cloud) -> None:
+    given = {"launch_spot": "true", "launch_efa": "true", "launch_placement_group": "together"}
+    assert changed(cloud.launch(("trn1.32xlarge", 2), **given)) > 0
+    assert changed(cloud.launch(("trn1.32xlarge", 2), **given)) == 0
+    assert [instance["InstanceLifecycle"] for instance in cloud.instances()] == ["spot", "spot"]
+    (group,) = cloud.ec2.describe_security_groups(GroupIds=cloud.groups())["SecurityGroups"]
+    for rules in (group["IpPermissions"], group["IpPermissionsEgress"]):
+        own = [pair["GroupId"] for rule in rules for pair in rule["UserIdGroupPairs"] if rule["IpProtocol"] == "-1"]
+        assert own == [group["GroupId"]]
 
 
 def test_the_whole_world_is_let_in_only_when_it_is_said_twice(cloud: Cloud) -> None:
@@ -480,7 +523,9 @@ ansible_python_interpreter={sys.executable}
     def test_a_copy_of_the_folder_has_the_user_and_its_safeguard(self, cloud: Cloud, tmp_path: Path) -> None:
         copy = tmp_path / "fleet"
         shutil.copytree(CHECKOUT / "inventories", copy)
-        (copy / "static.ini").write_text("[neuron]\nold-host\n", encoding="utf-8")
+        static = (copy / "static.yml").read_text(encoding="utf-8")
+        static = static.replace("  hosts: {}\n", "").replace("#   hosts:", "  hosts:").replace("#     inf2", "    inf2")
+        (copy / "static.yml").write_text(static, encoding="utf-8")
         environment = {
             **{name: value for name, value in cloud.environment.items() if name != "ANSIBLE_CONFIG"},
             "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".build" / "collections"),
@@ -492,17 +537,46 @@ ansible_python_interpreter={sys.executable}
                 command, cwd=copy, env={**environment, **more}, capture_output=True, text=True, check=False
             )
 
-        assert "old-host" in listed().stdout
+        found = listed()
+        assert "inf2-a" in found.stdout and "inf2-b" in found.stdout and "fleet.yml" not in found.stderr, found.stderr
         refused = listed(AWS_ENDPOINT_URL="http://127.0.0.1:9")
-        assert refused.returncode != 0 and "old-host" not in refused.stdout
+        assert refused.returncode != 0 and "inf2-a" not in refused.stdout
         user = subprocess.run(
-            ["ansible-inventory", "-i", ".", "--host", "old-host"],
+            ["ansible-inventory", "-i", ".", "--host", "inf2-a"],
             cwd=copy,
             env=environment,
             capture_output=True,
             text=True,
         )
         assert json.loads(user.stdout)["ansible_user"] == "ubuntu"
+
+    def test_the_group_of_an_existing_fleet_is_an_option(self, cloud: Cloud, tmp_path: Path) -> None:
+        hosts = "[accelerators]\nmine ansible_host=127.0.0.1 ansible_port=9\n[neuron]\nother ansible_host=127.0.0.1\n"
+        (tmp_path / "hosts").write_text(hosts, encoding="utf-8")
+        site = ("ansible-playbook", "playbooks/site.yml", "-i", str(tmp_path / "hosts"), "-e", "vllm_server_port=eight")
+        done = cloud.run(*site, "-e", "neuron_hosts=accelerators")
+        assert "cannot be used on mine" in said(done) and "other" not in done.stdout.partition("PLAY RECAP")[2]
+        (tmp_path / "group_vars").mkdir()
+        (tmp_path / "group_vars" / "all.yml").write_text("neuron_hosts: accelerators\n", encoding="utf-8")
+        done = cloud.run(*site)
+        assert "cannot be used on mine" in said(done) and "other" not in done.stdout.partition("PLAY RECAP")[2]
+        done = cloud.run(*site, "-e", "neuron_hosts=acelerators")
+        assert done.returncode != 0 and "has no host in the group `acelerators`" in said(done)
+
+    def test_a_fleet_of_several_regions_and_of_ones_own_tag_is_found(self, cloud: Cloud, tmp_path: Path) -> None:
+        elsewhere = cloud.client("ec2", "eu-west-1")
+        here = instances_of(cloud, team="ml")[0]
+        tags = [{"ResourceType": "instance", "Tags": [{"Key": "team", "Value": "ml"}]}]
+        made = elsewhere.run_instances(ImageId="ami-1", MinCount=1, MaxCount=1, TagSpecifications=tags)["Instances"]
+        text = (CHECKOUT / "inventories" / "aws_ec2.yml").read_text(encoding="utf-8")
+        own = text.replace("  tag-key: neuronops:fleet\n", "  tag:team: [ml]\n")
+        own = own.replace("""  - "{{ lookup('neuronops.vllm.aws_region') }}"\n""", "  - us-east-1\n  - eu-west-1\n")
+        assert own.count("tag:team") == 1 and own.count("eu-west-1") == 1
+        (tmp_path / "aws_ec2.yml").write_text(own, encoding="utf-8")
+        done = cloud.run("ansible-inventory", "-i", str(tmp_path / "aws_ec2.yml"), "--list")
+        listed = json.loads(done.stdout)
+        assert set(listed["neuron"]["hosts"]) == {here, made[0]["InstanceId"]} == set(listed["fleet_unnamed"]["hosts"])
+        elsewhere.terminate_instances(InstanceIds=[made[0]["InstanceId"]])
 
     def test_no_host_ends_with_a_message_and_an_error(self, cloud: Cloud) -> None:
         done = cloud.playbook("site")
@@ -546,17 +620,14 @@ def without(policy: dict[str, Any], action: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def only(cloud: Cloud, policy: dict[str, Any]) -> Iterator[None]:
     """Have the programs run as a user with this policy and nothing else, and moto refuse what it does not allow."""
-    endpoint = cloud.environment["AWS_ENDPOINT_URL"]
-    iam = boto3.client(
-        "iam", endpoint_url=endpoint, region_name=ec2.REGION, aws_access_key_id="x", aws_secret_access_key="x"
-    )
+    iam = cloud.client("iam")
     name = f"user-{len(iam.list_users()['Users'])}"
     iam.create_user(UserName=name)
     iam.put_user_policy(UserName=name, PolicyName="launch", PolicyDocument=json.dumps(as_moto_reads_it(policy)))
     key = iam.create_access_key(UserName=name)["AccessKey"]
     before = dict(cloud.environment)
     cloud.environment.update(AWS_ACCESS_KEY_ID=key["AccessKeyId"], AWS_SECRET_ACCESS_KEY=key["SecretAccessKey"])
-    checks = functools.partial(requests.post, f"{endpoint}/moto-api/reset-auth", timeout=10)
+    checks = functools.partial(requests.post, f"{cloud.endpoint}/moto-api/reset-auth", timeout=10)
     checks(data=b"0")
     try:
         yield

@@ -56,7 +56,9 @@ def test_the_documented_default_is_the_default(role: Path) -> None:
     specified, defaults = options_and_defaults(role)
     # A template is no value of its option's type, so the specification cannot hold it; the README shows it.
     templates = {
-        name for name, value in defaults.items() if "{{" in str(value) and specified[name]["type"] not in ("str", "path")
+        name
+        for name, value in defaults.items()
+        if "{{" in str(value) and specified[name]["type"] not in ("str", "path")
     }
     documented = {name: option.get("default") for name, option in specified.items() if not option.get("required")}
     assert {name: value for name, value in documented.items() if name not in templates} == {
