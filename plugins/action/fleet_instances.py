@@ -22,10 +22,9 @@ class ActionModule(ActionBase):
                 "options": {"type": "dict", "required": True},
                 "stack": {"type": "dict", "required": True},
                 "region": {"type": "str", "required": True},
-                "security_group_ids": {"type": "list", "elements": "str", "default": []},
             }
         )
-        options, groups = given["options"], given["security_group_ids"]
+        options = given["options"]
         wrong = fleet.problems(options, given["stack"])
         if wrong:
             raise AnsibleActionFail(f"{' '.join(wrong)} Nothing was launched.")
@@ -40,12 +39,11 @@ class ActionModule(ActionBase):
         try:
             session = boto3.session.Session(region_name=given["region"])
             ec2 = session.client("ec2")
-            place = fleet.survey(ec2, session.client("ssm"), options, given["stack"], groups, given["region"])
-            result["vpc"] = {"id": place.vpc, "networks": place.networks}
-            if self._task.check_mode:
-                changed = fleet.rehearse(ec2, options, place, groups)
-                return {**result, "changed": changed, "instances": place.there}
-            changed, instances = fleet.launch(ec2, options, place, groups)
+            place = fleet.survey(ec2, session.client("ssm"), options, given["stack"], given["region"])
+            # Nothing is made before AWS has said that it would launch the instances.
+            changed, instances = fleet.rehearse(ec2, options, place), place.there
+            if not self._task.check_mode:
+                changed, instances = fleet.launch(ec2, options, place)
             return {**result, "changed": changed, "instances": instances}
         except fleet.FleetError as error:
             launched = getattr(error, "launched", [])

@@ -11,10 +11,11 @@ author: neuronops.vllm contributors (@neuronops)
 version_added: 0.1.0
 short_description: Launch the instances of a fleet that are missing
 description:
-  - Launches On-Demand instances, Spot instances and those of Capacity Reservations and Capacity Blocks, with EFA interfaces
-    where they are asked for, spread over the subnets. What runs is never terminated.
-  - Checks subnets, key pair, security groups, image and reservation first, and in check mode asks AWS whether it would launch
-    the instances, with its permissions, which costs nothing.
+  - Launches On-Demand instances, Spot instances and those of Capacity Reservations and Capacity Blocks, with EFA
+    interfaces where they are asked for, spread over the subnets, in a security group of the fleet's own where none is
+    named. What runs is never terminated.
+  - Checks subnets, key pair, security groups, image and reservation first, and asks AWS whether it would launch the
+    instances with these credentials, which costs nothing.
   - What AWS refuses is told with what to try; what was launched by then is named, and returned.
   - Runs on the controller. The role P(neuronops.vllm.fleet#role) calls it; it is not for use on its own.
 options:
@@ -30,11 +31,6 @@ options:
     description: The AWS region.
     type: str
     required: true
-  security_group_ids:
-    description: Security groups of the instances; the VPC's default group when empty.
-    type: list
-    elements: str
-    default: []
 requirements:
   - boto3 on the controller
 attributes:
@@ -57,7 +53,6 @@ EXAMPLES = r"""
     options: "{{ given.options }}"
     stack: "{{ lookup('neuronops.vllm.stack') }}"
     region: eu-west-1
-    security_group_ids: [sg-0123456789abcdef0]
 """
 
 RETURN = r"""
@@ -94,16 +89,4 @@ instances:
     reason:
       description: Why it was stopped or terminated, as AWS says.
       type: str
-vpc:
-  description: The VPC of the subnets.
-  returned: when the subnets were found
-  type: dict
-  contains:
-    id:
-      description: Its id.
-      type: str
-    networks:
-      description: All its networks, IPv4 and IPv6.
-      type: list
-      elements: str
 """

@@ -81,7 +81,7 @@ UNREACHED: tuple[tuple[str, str], ...] = (
     ("Error loading SSO Token", _CREDENTIALS),
     (
         "Could not connect to the endpoint",
-        "Is the region right (launch_region, AWS_REGION), and is AWS reached from this machine, directly or by HTTPS_PROXY?",
+        "Is the region right (launch_region, AWS_REGION), and does this machine reach AWS, directly or by HTTPS_PROXY?",
     ),
     (
         "Invalid region",

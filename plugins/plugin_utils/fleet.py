@@ -83,8 +83,8 @@ def problems(options: Mapping[str, Any], stack: Mapping[str, Any]) -> list[str]:
         ),
         (
             options["root_volume_size"] < SMALLEST_DISK,
-            f"launch_root_volume_size is {options['root_volume_size']} GiB. Environments with torch, their predecessors "
-            f"and compiled models need at least {SMALLEST_DISK}.",
+            f"launch_root_volume_size is {options['root_volume_size']} GiB. Environments with torch, their "
+            f"predecessors and compiled models need at least {SMALLEST_DISK}.",
         ),
         (
             -1 in bits,
@@ -92,8 +92,8 @@ def problems(options: Mapping[str, Any], stack: Mapping[str, Any]) -> list[str]:
         ),
         (
             0 in bits and not options["ssh_from_everywhere"],
-            f"launch_ssh_cidrs is {', '.join(options['ssh_cidrs'])}, which lets the whole world try to log in. Name your "
-            "networks, or say that it is meant with launch_ssh_from_everywhere=true.",
+            f"launch_ssh_cidrs is {', '.join(options['ssh_cidrs'])}, which lets the whole world try to log in. Name "
+            "your networks, or say that it is meant with launch_ssh_from_everywhere=true.",
         ),
         (
             not options["key_name"] and not options["ssm"],
@@ -102,8 +102,8 @@ def problems(options: Mapping[str, Any], stack: Mapping[str, Any]) -> list[str]:
         ),
         (
             options["ssm"] and not options["instance_profile"],
-            "launch_ssm needs launch_instance_profile, an instance profile that lets the host report to Systems Manager, "
-            "as docs/iam/host-policy.json does.",
+            "launch_ssm needs launch_instance_profile, an instance profile that lets the host report to Systems "
+            "Manager, as docs/iam/host-policy.json does.",
         ),
         (
             options["ssm"] and bool(options["ssh_cidrs"]),
@@ -119,18 +119,19 @@ def problems(options: Mapping[str, Any], stack: Mapping[str, Any]) -> list[str]:
         ),
         (
             bool(reservation) and len(wanted) > 1,
-            "launch_capacity_reservation_id is of one instance type, and launch_groups names several. Run launch once for "
-            "each, with the groups of that reservation alone: a group that is left out is left alone.",
+            "launch_capacity_reservation_id is of one instance type, and launch_groups names several. Run launch once "
+            "for each, with the groups of that reservation alone: a group that is left out is left alone.",
         ),
         (
             options["efa"] and options["public_address"],
-            "launch_efa and launch_public_address exclude each other: EC2 gives no public address to an instance that is "
-            "launched with several network interfaces.",
+            "launch_efa and launch_public_address exclude each other: EC2 gives no public address to an instance that "
+            "is launched with several network interfaces.",
         ),
         (
             bool(set(families) - set(stack["instance_families"])),
             f"The stack {stack['name']} drives {', '.join(stack['instance_families'])}; launch_groups asks for "
-            f"{', '.join(families)}. Choose other types, or another neuron_stack: docs/versions.md says which is for which.",
+            f"{', '.join(families)}. Choose other types, or another neuron_stack: docs/versions.md says which is for "
+            "which.",
         ),
     )
     return [sentence for wrong, sentence in checks if wrong]
@@ -185,9 +186,7 @@ def instances(ec2: Any, **query: Any) -> list[dict[str, Any]]:
     return [shown(found) for page in pages for each in page["Reservations"] for found in each["Instances"]]
 
 
-def survey(
-    ec2: Any, ssm: Any, options: Mapping[str, Any], stack: Mapping[str, Any], group_ids: Sequence[str], region: str
-) -> Place:
+def survey(ec2: Any, ssm: Any, options: Mapping[str, Any], stack: Mapping[str, Any], region: str) -> Place:
     """Return where the fleet goes, or raise FleetError for what the account does not have. Everything is only read."""
     subnets = _subnets(ec2, subnet_ids(options), region)
     if options["key_name"]:
@@ -197,7 +196,7 @@ def survey(
                 f"{region} has no key pair {options['key_name']}, which launch_key_name names. `aws ec2 "
                 "describe-key-pairs` lists them, and `aws ec2 import-key-pair` brings yours"
             )
-    _check_groups(ec2, group_ids, subnets, region)
+    _check_groups(ec2, options, subnets, region)
     if options["placement_group"] and len({subnet["AvailabilityZone"] for subnet in subnets}) > 1:
         raise FleetError(
             "launch_placement_group keeps instances side by side in one availability zone, and launch_subnet_ids names "
@@ -239,10 +238,32 @@ def _subnets(ec2: Any, wanted: Sequence[str], region: str) -> list[Mapping[str, 
     return [found[name] for name in wanted]
 
 
-def _check_groups(ec2: Any, wanted: Sequence[str], subnets: Sequence[Mapping[str, Any]], region: str) -> None:
+def group_name(options: Mapping[str, Any]) -> str:
+    """Return the name of the fleet's own group; without SSH it is another, in which no rule stays from before."""
+    return f"neuronops-{options['fleet']}{'-ssm' if options['ssm'] else ''}{'-efa' if options['efa'] else ''}"
+
+
+def _own_group(ec2: Any, options: Mapping[str, Any], vpc: str) -> Mapping[str, Any] | None:
+    """Return the fleet's own group where it is there; one of that name that launch did not make is refused."""
+    name = group_name(options)
+    filters = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [vpc]}]
+    found = ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+    if not found:
+        return None
+    if {"Key": "neuronops:made-by", "Value": MADE_BY} not in found[0].get("Tags", []):
+        raise FleetError(
+            f"{vpc} has a security group {name} that launch did not make ({found[0]['GroupId']}). Name it in "
+            "launch_security_group_ids if it is meant, or choose another launch_fleet"
+        )
+    return dict(found[0])
+
+
+def _check_groups(ec2: Any, options: Mapping[str, Any], subnets: Sequence[Mapping[str, Any]], region: str) -> None:
+    wanted = list(options["security_group_ids"])
     if not wanted:
+        _own_group(ec2, options, subnets[0]["VpcId"])
         return
-    found = ec2.describe_security_groups(Filters=[{"Name": "group-id", "Values": list(wanted)}])["SecurityGroups"]
+    found = ec2.describe_security_groups(Filters=[{"Name": "group-id", "Values": wanted}])["SecurityGroups"]
     vpcs = {group["GroupId"]: group["VpcId"] for group in found}
     missing = [name for name in wanted if name not in vpcs]
     if missing:
@@ -254,6 +275,67 @@ def _check_groups(ec2: Any, wanted: Sequence[str], subnets: Sequence[Mapping[str
             f"launch_security_group_ids holds {where}, and the subnet {subnets[0]['SubnetId']} is of "
             f"{subnets[0]['VpcId']}. Name groups of that VPC, or none, and one is made"
         )
+
+
+def _ssh(networks: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the rules that let networks use SSH, as EC2 wants them."""
+    rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
+    return [
+        {**rule, "Ipv6Ranges": [{"CidrIpv6": network, "Description": "SSH"}]}
+        if ":" in network
+        else {**rule, "IpRanges": [{"CidrIp": network, "Description": "SSH"}]}
+        for network in networks
+    ]
+
+
+def _covers(there: Sequence[Mapping[str, Any]], rule: Mapping[str, Any]) -> bool:
+    """Tell whether a group has a rule already."""
+    names = {"IpRanges": "CidrIp", "Ipv6Ranges": "CidrIpv6", "UserIdGroupPairs": "GroupId"}
+    same = [
+        each for each in there if all(each.get(key) == rule.get(key) for key in ("IpProtocol", "FromPort", "ToPort"))
+    ]
+    return any(
+        entry[name] in [found[name] for each in same for found in each.get(kind, [])]
+        for kind, name in names.items()
+        for entry in rule.get(kind, [])
+    )
+
+
+def ensure_groups(ec2: Any, options: Mapping[str, Any], place: Place) -> tuple[bool, list[str]]:
+    """Return (whether anything was changed, the security groups): the user's, or the fleet's own with what it lets in.
+
+    Rules and tags that others added to it stay.
+    """
+    if options["security_group_ids"]:
+        return False, list(options["security_group_ids"])
+    there = found = _own_group(ec2, options, place.vpc)
+    identity = found["GroupId"] if found else ""
+    if not found:
+        way = "No way in to" if options["ssm"] else "SSH to"
+        identity = ec2.create_security_group(
+            GroupName=group_name(options),
+            Description=f"{way} the Neuron hosts of the fleet {options['fleet']}",
+            VpcId=place.vpc,
+            TagSpecifications=[{"ResourceType": "security-group", "Tags": _tags(options)}],
+        )["GroupId"]
+        ec2.get_waiter("security_group_exists").wait(GroupIds=[identity])
+        found = ec2.describe_security_groups(GroupIds=[identity])["SecurityGroups"][0]
+    # Elastic Fabric Adapters of a group reach each other only where the group lets itself in and out.
+    own = [{"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": identity, "Description": "EFA"}]}]
+    adapters = own if options["efa"] else []
+    ssh = [] if options["ssm"] else _ssh(options["ssh_cidrs"] or place.networks)
+    ingress = [rule for rule in ssh + adapters if not _covers(found["IpPermissions"], rule)]
+    egress = [rule for rule in adapters if not _covers(found["IpPermissionsEgress"], rule)]
+    if ingress:
+        ec2.authorize_security_group_ingress(GroupId=identity, IpPermissions=ingress)
+    if egress:
+        ec2.authorize_security_group_egress(GroupId=identity, IpPermissions=egress)
+    return bool(not there or ingress or egress), [identity]
+
+
+def _tags(options: Mapping[str, Any], **more: str) -> list[dict[str, str]]:
+    tags = {**options["tags"], **more, "neuronops:fleet": options["fleet"], "neuronops:made-by": MADE_BY}
+    return [{"Key": name, "Value": str(value)} for name, value in tags.items()]
 
 
 def _image(ec2: Any, ssm: Any, options: Mapping[str, Any], stack: Mapping[str, Any], region: str) -> Mapping[str, Any]:
@@ -281,9 +363,9 @@ def _image(ec2: Any, ssm: Any, options: Mapping[str, Any], stack: Mapping[str, A
     images = sorted(ec2.describe_images(**query)["Images"], key=lambda image: str(image["CreationDate"]))
     if not images:
         raise FleetError(
-            f"{region} has no image {what}: it is gone, of another region, or not shared with this account. Name another "
-            "one in launch_image_id, launch_image_ssm_parameter or launch_image_name; without them it is Ubuntu's, as the "
-            "stack names it. `aws ec2 describe-images` shows what there is"
+            f"{region} has no image {what}: it is gone, of another region, or not shared with this account. Name "
+            "another one in launch_image_id, launch_image_ssm_parameter or launch_image_name; without them it is "
+            "Ubuntu's, as the stack names it. `aws ec2 describe-images` shows what there is"
         )
     return dict(images[-1])
 
@@ -340,7 +422,7 @@ def _reservation(ec2: Any, options: Mapping[str, Any], place: Place) -> Mapping[
     missing = [batch for batch in batches(options, place) if batch[2]]
     if not missing:
         return {}
-    kind, subnet, _count = missing[0]
+    kind = missing[0][0]
     zones = {each["SubnetId"]: each["AvailabilityZone"] for each in place.subnets}
     elsewhere = [f"{each} in {zone}" for each, zone in zones.items() if zone != found["AvailabilityZone"]]
     number = sum(count for _kind, _subnet, count in missing)
@@ -353,8 +435,8 @@ def _reservation(ec2: Any, options: Mapping[str, Any], place: Place) -> Mapping[
         raise FleetError(f"The reservation {name} is of {found['InstanceType']}, and launch_groups asks for {kind}")
     if elsewhere:
         raise FleetError(
-            f"The reservation {name} is in {found['AvailabilityZone']}, and launch_subnet_ids has {', '.join(elsewhere)}. "
-            "Name subnets of its zone alone"
+            f"The reservation {name} is in {found['AvailabilityZone']}, and launch_subnet_ids has "
+            f"{', '.join(elsewhere)}. Name subnets of its zone alone"
         )
     if found["AvailableInstanceCount"] < number:
         raise FleetError(
@@ -371,8 +453,8 @@ def _check_addresses(options: Mapping[str, Any], place: Place) -> None:
         free = subnet.get("AvailableIpAddressCount", 0)
         if not subnet.get("Ipv6Native") and needed[subnet["SubnetId"]] > free:
             raise FleetError(
-                f"The subnet {subnet['SubnetId']} has {free} free addresses, and {needed[subnet['SubnetId']]} are needed. "
-                "Name another subnet in launch_subnet_ids, or a larger one"
+                f"The subnet {subnet['SubnetId']} has {free} free addresses, and {needed[subnet['SubnetId']]} are "
+                "needed. Name another subnet in launch_subnet_ids, or a larger one"
             )
 
 
@@ -394,8 +476,6 @@ def request(
     kind, subnet_id, count = batch
     subnet = next(each for each in place.subnets if each["SubnetId"] == subnet_id)
     ipv6_only = bool(subnet.get("Ipv6Native"))
-    tags = {**options["tags"], "Name": f"{options['fleet']}-{kind}"}
-    tags |= {"neuronops:fleet": options["fleet"], "neuronops:made-by": MADE_BY}
     profile = options["instance_profile"]
     optional = {
         "KeyName": options["key_name"],
@@ -440,34 +520,33 @@ def request(
             **({"HttpProtocolIpv6": "enabled"} if ipv6_only else {}),
         },
         "TagSpecifications": [
-            {"ResourceType": what, "Tags": [{"Key": name, "Value": str(value)} for name, value in tags.items()]}
+            {"ResourceType": what, "Tags": _tags(options, Name=f"{options['fleet']}-{kind}")}
             for what in ("instance", "volume")
         ],
         **{name: value for name, value in optional.items() if value},
     }
 
 
-def rehearse(ec2: Any, options: Mapping[str, Any], place: Place, group_ids: Sequence[str]) -> bool:
+def rehearse(ec2: Any, options: Mapping[str, Any], place: Place) -> bool:
     """Ask AWS whether it would launch what is missing, which costs nothing; return whether anything is missing."""
     missing = batches(options, place)
     for batch in missing:
         try:
-            ec2.run_instances(**request(options, place, batch, group_ids), DryRun=True)
+            ec2.run_instances(**request(options, place, batch, options["security_group_ids"]), DryRun=True)
         except ec2.exceptions.ClientError as error:
             if aws.code(str(error)) != "DryRunOperation":
                 raise FleetError(aws.explained(str(error), batch[0])) from error
     return bool(missing) or any(found["state"] in ("stopping", "stopped") for found in place.there)
 
 
-def launch(
-    ec2: Any, options: Mapping[str, Any], place: Place, group_ids: Sequence[str]
-) -> tuple[bool, list[dict[str, Any]]]:
+def launch(ec2: Any, options: Mapping[str, Any], place: Place) -> tuple[bool, list[dict[str, Any]]]:
     """Start and launch what is missing, and return (whether anything was, all instances of the groups)."""
     kinds = {group["instance_type"] for group in options["groups"] if group["count"] > 0}
     own = [found for found in place.there if found["instance_type"] in kinds]
     launched: list[dict[str, Any]] = []
     kind = ""
     try:
+        grouped, group_ids = ensure_groups(ec2, options, place)
         stopped = [found["instance_id"] for found in own if found["state"] in ("stopping", "stopped")]
         if stopped:
             ec2.get_waiter("instance_stopped").wait(InstanceIds=stopped)
@@ -477,7 +556,7 @@ def launch(
             made = ec2.run_instances(**request(options, place, batch, group_ids))
             launched += [shown(found) for found in made["Instances"]]
         ids = [found["instance_id"] for found in [*own, *launched]]
-        return bool(stopped or launched), _running(ec2, ids) if ids else []
+        return bool(grouped or stopped or launched), _running(ec2, ids) if ids else []
     except ec2.exceptions.ClientError as error:
         raise LaunchError(aws.explained(str(error), kind), launched) from error
     except FleetError as error:
@@ -503,6 +582,6 @@ def told(launched: Sequence[Mapping[str, Any]], fleet: str) -> str:
         return "Nothing was launched."
     names = ", ".join(f"{found['instance_id']} ({found['instance_type']})" for found in launched)
     return (
-        f"Launched before that, and paid for: {names}. Run launch again, which adds what is missing, or terminate them: "
-        f"ansible-playbook neuronops.vllm.terminate -e terminate_confirm={fleet}"
+        f"Launched before that, and paid for: {names}. Run launch again, which adds what is missing, or terminate "
+        f"them: ansible-playbook neuronops.vllm.terminate -e terminate_confirm={fleet}"
     )

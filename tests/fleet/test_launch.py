@@ -681,7 +681,7 @@ class TestPermissions:
     @THOROUGH
     def test_no_credentials_and_a_wrong_key_are_told(self, cloud: Cloud) -> None:
         with only(cloud, self.POLICY):
-            cloud.environment["AWS_SECRET_ACCESS_KEY"] = "wrong"
+            cloud.environment["AWS_SECRET_ACCESS_KEY"] = "wrong"  # noqa: S105 - a key that is none
             wrong = cloud.launch(("inf2.xlarge", 1))
             for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
                 cloud.environment.pop(name)

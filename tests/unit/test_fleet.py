@@ -62,12 +62,21 @@ class Account:
     def options(self, *groups: tuple[str, int], **more: Any) -> dict[str, Any]:
         return given(*groups, **{"subnet_ids": self.subnets, "image_id": self.image["ImageId"], **more})
 
-    def survey(self, wanted: dict[str, Any], *group_ids: str) -> fleet.Place:
-        return fleet.survey(self.ec2, self.ssm, wanted, STACK, group_ids, REGION)
+    def survey(self, wanted: dict[str, Any]) -> fleet.Place:
+        return fleet.survey(self.ec2, self.ssm, wanted, STACK, REGION)
 
     def launch(self, *groups: tuple[str, int], **more: Any) -> tuple[bool, list[dict[str, Any]]]:
         wanted = self.options(*groups, **more)
-        return fleet.launch(self.ec2, wanted, self.survey(wanted), [])
+        return fleet.launch(self.ec2, wanted, self.survey(wanted))
+
+    def default_group(self) -> str:
+        """Return the VPC's own security group."""
+        return str(self.groups("default")[0]["GroupId"])
+
+    def groups(self, name: str) -> list[dict[str, Any]]:
+        filters = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [self.vpc]}]
+        found: list[dict[str, Any]] = self.ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+        return found
 
     def refuses(self, code: str, message: str, after: int = 0) -> None:
         """From the given RunInstances on, have EC2 answer an error."""
@@ -186,7 +195,7 @@ def test_instances_are_spread_and_a_second_run_launches_nothing(account: Account
     # A fourth goes to the zone that has fewer; a group that is left out is left alone.
     more, there = account.launch(("inf2.xlarge", 4))
     assert more and sorted(found["availability_zone"][-1] for found in there) == ["a", "a", "b", "b"]
-    with pytest.raises(fleet.FleetError, match="has 4 inf2.xlarge, more than the 1 asked for"):
+    with pytest.raises(fleet.FleetError, match=r"has 4 inf2\.xlarge, more than the 1 asked for"):
         account.launch(("inf2.xlarge", 1))
 
 
@@ -194,7 +203,7 @@ def test_what_is_stopped_is_started_and_not_launched_again(account: Account) -> 
     _changed, made = account.launch(("inf2.xlarge", 2))
     account.ec2.stop_instances(InstanceIds=[made[0]["instance_id"]])
     wanted = account.options(("inf2.xlarge", 2))
-    assert fleet.rehearse(account.ec2, wanted, account.survey(wanted), []) is True
+    assert fleet.rehearse(account.ec2, wanted, account.survey(wanted)) is True
     changed, there = account.launch(("inf2.xlarge", 2))
     assert changed and {found["instance_id"] for found in there} == {found["instance_id"] for found in made}
     assert {found["state"] for found in there} == {"running"}
@@ -202,7 +211,7 @@ def test_what_is_stopped_is_started_and_not_launched_again(account: Account) -> 
 
 def test_a_rehearsal_launches_nothing(account: Account) -> None:
     wanted = account.options(("inf2.xlarge", 1))
-    assert fleet.rehearse(account.ec2, wanted, account.survey(wanted), []) is True
+    assert fleet.rehearse(account.ec2, wanted, account.survey(wanted)) is True
     assert account.ec2.describe_instances()["Reservations"] == []
 
 
@@ -230,7 +239,7 @@ def test_every_network_card_gets_an_adapter(account: Account, kind: str, cards: 
 
 
 def test_a_type_without_adapters_is_refused(account: Account) -> None:
-    with pytest.raises(fleet.FleetError, match="trn1.2xlarge has none"):
+    with pytest.raises(fleet.FleetError, match=r"trn1\.2xlarge has none"):
         account.survey(account.options(("trn1.2xlarge", 1), ("trn1.32xlarge", 1), efa=True))
 
 
@@ -312,25 +321,64 @@ def test_a_subnet_of_ipv6_alone_gets_what_it_has(account: Account) -> None:
     assert fleet.shown(instance)["ipv6_address"] == "2001:db8::1"
 
 
+def test_a_group_has_what_is_asked_for_and_keeps_the_rules_of_others(account: Account) -> None:
+    account.ec2.associate_vpc_cidr_block(VpcId=account.vpc, CidrBlock="100.64.0.0/16")
+    account.launch(("inf2.xlarge", 1), tags={"owner": "me"})
+    (group,) = account.groups("neuronops-neuron")
+    assert {"Key": "owner", "Value": "me"} in group["Tags"]
+    theirs = {"IpProtocol": "tcp", "FromPort": 8000, "ToPort": 8000, "IpRanges": [{"CidrIp": "10.60.0.0/16"}]}
+    account.ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[theirs])
+    assert account.launch(("inf2.xlarge", 1))[0] is False
+    assert account.launch(("inf2.xlarge", 1), ssh_cidrs=["192.0.2.0/24", "2001:db8::/32"])[0] is True
+    assert account.launch(("inf2.xlarge", 1), ssh_cidrs=["192.0.2.0/24", "2001:db8::/32"])[0] is False
+    rules = account.groups("neuronops-neuron")[0]["IpPermissions"]
+    ranges = {(rule["FromPort"], each["CidrIp"]) for rule in rules for each in rule["IpRanges"]}
+    assert ranges == {(22, "10.60.0.0/16"), (22, "100.64.0.0/16"), (22, "192.0.2.0/24"), (8000, "10.60.0.0/16")}
+    assert [each["CidrIpv6"] for rule in rules for each in rule["Ipv6Ranges"]] == ["2001:db8::/32"]
+
+
+def test_adapters_reach_each_other_and_nothing_else_comes_in_without_ssh(account: Account) -> None:
+    more = {"ssm": True, "key_name": "", "efa": True}
+    for run in (True, False):
+        assert account.launch(("trn1.32xlarge", 1), **more)[0] is run
+    (group,) = account.groups("neuronops-neuron-ssm-efa")
+    (rule,) = group["IpPermissions"]
+    assert [pair["GroupId"] for pair in rule["UserIdGroupPairs"]] == [group["GroupId"]] and not rule["IpRanges"]
+    assert [pair["GroupId"] for each in group["IpPermissionsEgress"] for pair in each["UserIdGroupPairs"]] == [
+        group["GroupId"]
+    ]
+    account.launch(("inf2.xlarge", 1), ssm=True, key_name="")
+    assert account.groups("neuronops-neuron-ssm")[0]["IpPermissions"] == []
+
+
+def test_a_group_of_that_name_that_launch_did_not_make_is_left_alone(account: Account) -> None:
+    account.ec2.create_security_group(GroupName="neuronops-neuron", Description="theirs", VpcId=account.vpc)
+    with pytest.raises(fleet.FleetError, match="that launch did not make"):
+        account.survey(account.options(("inf2.xlarge", 1)))
+
+
 def test_what_the_account_does_not_have_is_named(account: Account) -> None:
     one = ("inf2.xlarge", 1)
     other = account.ec2.create_vpc(CidrBlock="10.61.0.0/16")["Vpc"]["VpcId"]
     elsewhere = account.ec2.create_subnet(VpcId=other, CidrBlock="10.61.0.0/24")["Subnet"]["SubnetId"]
     group = account.ec2.create_security_group(GroupName="theirs", Description="x", VpcId=other)["GroupId"]
     tiny = account.ec2.create_subnet(VpcId=account.vpc, CidrBlock="10.60.9.0/28")["Subnet"]["SubnetId"]
-    cases: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
-        ({"subnet_ids": ["subnet-0"]}, (), f"{REGION} has no subnet subnet-0.*is the region right"),
-        ({"subnet_ids": [account.subnets[0], elsewhere]}, (), f"must be of one VPC.*{elsewhere} in {other}"),
-        ({"key_name": "nobodys"}, (), f"{REGION} has no key pair nobodys"),
-        ({}, (group,), f"{group} of {other}, and the subnet {account.subnets[0]} is of {account.vpc}"),
-        ({}, ("sg-0",), "has no security group sg-0"),
-        ({"image_id": "ami-0"}, (), "has no image ami-0 of launch_image_id: it is gone"),
-        ({"image_id": "", "image_name": "none-*"}, (), r"has no image none-\* of the account 099720109477"),
-        ({"image_id": "", "image_ssm_parameter": "/none"}, (), "has no parameter /none.*get-parameters-by-path"),
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"subnet_ids": ["subnet-0"]}, f"{REGION} has no subnet subnet-0.*is the region right"),
+        ({"subnet_ids": [account.subnets[0], elsewhere]}, f"must be of one VPC.*{elsewhere} in {other}"),
+        ({"key_name": "nobodys"}, f"{REGION} has no key pair nobodys"),
+        (
+            {"security_group_ids": [group]},
+            f"{group} of {other}, and the subnet {account.subnets[0]} is of {account.vpc}",
+        ),
+        ({"security_group_ids": ["sg-0"]}, "has no security group sg-0"),
+        ({"image_id": "ami-0"}, "has no image ami-0 of launch_image_id: it is gone"),
+        ({"image_id": "", "image_name": "none-*"}, r"has no image none-\* of the account 099720109477"),
+        ({"image_id": "", "image_ssm_parameter": "/none"}, "has no parameter /none.*get-parameters-by-path"),
     ]
-    for more, groups, said in cases:
+    for more, said in cases:
         with pytest.raises(fleet.FleetError, match=said):
-            account.survey(account.options(one, **more), *groups)
+            account.survey(account.options(one, **more))
     with pytest.raises(fleet.FleetError, match=f"The subnet {tiny} has 11 free addresses, and 12 are needed"):
         account.survey(account.options(("inf2.xlarge", 12), subnet_ids=[tiny]))
     assert account.asked == []
@@ -372,11 +420,11 @@ def test_a_rehearsal_tells_what_aws_would_refuse(account: Account) -> None:
     account.refuses("UnauthorizedOperation", "You are not authorized to perform this operation.")
     wanted = account.options(("inf2.xlarge", 1))
     with pytest.raises(fleet.FleetError, match=r"the permission ec2:RunInstances.*launch-policy\.json"):
-        fleet.rehearse(account.ec2, wanted, account.survey(wanted), [])
+        fleet.rehearse(account.ec2, wanted, account.survey(wanted))
 
 
 def test_an_instance_that_aws_takes_back_is_told_with_the_reason(account: Account) -> None:
-    wanted = account.options(("inf2.xlarge", 1))
+    wanted = account.options(("inf2.xlarge", 1), security_group_ids=[account.default_group()])
     place = account.survey(wanted)
     ended = {"InstanceId": "i-1", "InstanceType": "inf2.xlarge", "State": {"Name": "terminated"}}
     reason = {"StateReason": {"Message": "Client.VolumeLimitExceeded: Volume limit exceeded"}}
@@ -385,7 +433,7 @@ def test_an_instance_that_aws_takes_back_is_told_with_the_reason(account: Accoun
         stub.add_response("run_instances", {"Instances": [{**ended, "State": {"Name": "pending"}}]})
         stub.add_response("describe_instances", found)
         stub.add_response("describe_instances", found)
-        fleet.launch(account.ec2, wanted, place, [])
+        fleet.launch(account.ec2, wanted, place)
     assert "i-1 is terminated: Client.VolumeLimitExceeded" in str(refused.value)
     assert [each["instance_id"] for each in refused.value.launched] == ["i-1"]
 

@@ -20,8 +20,8 @@ from tests.unit.role_variables import read, value
 CHECKOUT = Path(__file__).resolve().parents[2]
 # The roles `options` and `neuron_packages` have none of their own: they check, or act on, those of the others.
 WITH_OPTIONS = sorted(path.parent.parent for path in CHECKOUT.glob("roles/*/meta/argument_specs.yml"))
-# The role `fleet` acts on AWS and on no host: its options are those of the playbooks launch and terminate, with the defaults
-# of the specification alone, and its proof is tests/fleet, which runs both against moto's EC2.
+# The role `fleet` acts on AWS and on no host: its options are those of the playbooks launch and terminate, with the
+# defaults of the specification alone, and its proof is tests/fleet, which runs both against moto's EC2.
 FLEET = CHECKOUT / "roles" / "fleet"
 ROLES = [role for role in WITH_OPTIONS if role != FLEET]
 
