@@ -101,8 +101,8 @@ def advice(text: str, instance_type: str = "") -> str:
     found = _ANSWERED.search(text)
     if not found:
         return next((tip for words, tip in UNREACHED if words in text), "")
-    if found["code"] in _DENIED:
-        named = _ACTION.search(text)
+    named = _ACTION.search(text)
+    if named or found["code"] in _DENIED:
         action = named["action"] if named else f"{_SERVICES.get(found['operation'], 'ec2')}:{found['operation']}"
         return (
             f"The credentials lack the permission {action}. docs/iam/launch-policy.json of the collection has all that "

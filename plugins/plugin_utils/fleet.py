@@ -449,11 +449,11 @@ def _check_addresses(options: Mapping[str, Any], place: Place) -> None:
     needed: Counter[str] = Counter()
     for kind, subnet, count in batches(options, place):
         needed[subnet] += count * max(1, place.interfaces.get(kind, 1))
-    for subnet in place.subnets:
-        free = subnet.get("AvailableIpAddressCount", 0)
-        if not subnet.get("Ipv6Native") and needed[subnet["SubnetId"]] > free:
+    for each in place.subnets:
+        free, name = each.get("AvailableIpAddressCount", 0), each["SubnetId"]
+        if not each.get("Ipv6Native") and needed[name] > free:
             raise FleetError(
-                f"The subnet {subnet['SubnetId']} has {free} free addresses, and {needed[subnet['SubnetId']]} are "
+                f"The subnet {name} has {free} free addresses, and {needed[name]} are "
                 "needed. Name another subnet in launch_subnet_ids, or a larger one"
             )
 

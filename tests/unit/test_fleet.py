@@ -28,6 +28,7 @@ def given(*groups: tuple[str, int], **more: Any) -> dict[str, Any]:
         "launch_subnet_ids": ["subnet-1"],
         **{f"launch_{name}": value for name, value in more.items()},
     }
+    found: dict[str, Any]
     found, wrong = options.converted("launch", variables, variables.__getitem__)
     assert wrong == []
     return found
@@ -67,7 +68,8 @@ class Account:
 
     def launch(self, *groups: tuple[str, int], **more: Any) -> tuple[bool, list[dict[str, Any]]]:
         wanted = self.options(*groups, **more)
-        return fleet.launch(self.ec2, wanted, self.survey(wanted))
+        done: tuple[bool, list[dict[str, Any]]] = fleet.launch(self.ec2, wanted, self.survey(wanted))
+        return done
 
     def default_group(self) -> str:
         """Return the VPC's own security group."""
