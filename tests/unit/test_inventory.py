@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The example inventory reaches every kind of instance; moto makes none of IPv6 alone, so its expression is tried here."""
+"""The example inventory reaches every kind of instance; moto makes none of IPv6 alone, so its expression is tried."""
 
 from __future__ import annotations
 
