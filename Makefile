@@ -44,6 +44,11 @@ lock: env  ## Resolve requirements/*.in again into the pinned *.txt.
 docs: env  ## Write the generated parts of the documentation again.
 	@python docs/role_options.py
 	@python docs/versions.py
+	@python docs/troubleshooting.py
+
+.PHONY: docs-site
+docs-site: env  ## Write the documentation as a site, .build/site/index.html.
+	@$(STATED) docs/site/build.sh
 
 .PHONY: demo
 demo: env  ## The main job on this machine, with no AWS account: launch, install, serve, ask. KEEP=1 leaves it running.

@@ -20,8 +20,9 @@ git -C "$unpacked" init --quiet
 git -C "$unpacked" add --all
 rm -rf "$copy"
 
-needed='^(\./)?(FILES\.json|MANIFEST\.json|README\.md|LICENSE|CHANGELOG\.rst|SECURITY\.md|changelogs/changelog\.yaml|docs/(versions|launch|releases|faults|state|awx)\.md'
-needed+='|docs/iam/(launch|host)-policy\.json|docs/awx/[a-z-]+\.(yml|json)|(data|inventories|meta|playbooks|plugins|roles)/.*)$'
+needed='^(\./)?(FILES\.json|MANIFEST\.json|README\.md|LICENSE|CHANGELOG\.rst|SECURITY\.md|changelogs/changelog\.yaml'
+needed+='|docs/(versions|launch|releases|faults|state|awx|tutorial|howto|troubleshooting)\.md|docs/iam/(launch|host)-policy\.json'
+needed+='|docs/awx/[a-z-]+\.(yml|json)|(data|inventories|meta|playbooks|plugins|roles)/.*)$'
 if tar -tzf "$artifact"/neuronops-vllm-*.tar.gz | grep -v '/$' | grep -vE "$needed"; then
   echo "The artifact holds the above, which no user needs: name it in build_ignore of galaxy.yml." >&2
   exit 1

@@ -76,6 +76,7 @@ FAST = [
     Part("mypy", "mypy plugins/plugin_utils sandbox tests"),
     Part("changelog", "antsibull-changelog lint"),
     Part("docs", f"antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck {COLLECTION}"),
+    Part("docs-site", "docs/site/build.sh"),
     Part("unit", f"pytest tests/unit -m 'not thorough' {COVERAGE}", minutes=40),
     Part("fuzz", f"{FUZZ_TOOLS} && pytest tests/fuzz", minutes=20),
 ]
