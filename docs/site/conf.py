@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How Sphinx makes the site; build.sh lays out its pages."""
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -33,12 +34,21 @@ PAGES = {
 }
 
 
+def address(link: re.Match[str]) -> str:
+    """Return a link as the site has it: roles have a page of the reference, other files stay in the repository."""
+    target = link[1]
+    role = re.fullmatch(r"\.\./roles/(\w+)/README\.md", target)
+    if role:
+        return f"](reference/{role[1]}_role.rst)"
+    if re.match(r"https?:|#|reference/|[\w-]+\.md(?:#|$)", target):
+        return link[0]
+    return f"]({GALAXY['repository']}/blob/main/{posixpath.normpath(posixpath.join('docs', target))})"
+
+
 def link_out(_app: Sphinx, page: str, source: list[str]) -> None:
-    """Turn links to roles into links to the reference, other links out of docs into such to the repository."""
-    if page.startswith("reference/"):
-        return
-    text = re.sub(r"\]\(\.\./roles/(\w+)/README\.md\)", r"](reference/\1_role.rst)", source[0])
-    source[0] = re.sub(r"\]\(\.\./([^)]+)\)", rf"]({GALAXY['repository']}/blob/main/\1)", text)
+    """Let the links of a page lead to what the site has of them, or to the repository."""
+    if not page.startswith("reference/"):
+        source[0] = re.sub(r"\]\(([^()\s]+)\)", address, source[0])
 
 
 def link_to_ansible(_app: Sphinx, _env: BuildEnvironment, node: pending_xref, text: nodes.Element) -> nodes.Node | None:
