@@ -77,12 +77,12 @@ def escaped(text: str) -> str:
     return "`".join(parts)
 
 
-def named(says: str, messages: Sequence[Message]) -> Message:
-    """Return the one message that begins with these words, or raise UnclearError."""
+def named(says: str, messages: Sequence[Message]) -> list[Message]:
+    """Return the messages that begin with these words, or raise UnclearError where none does."""
     found = [message for message in messages if message.text.startswith(says)]
-    if len(found) != 1:
-        raise UnclearError(f"{ADVICE.name}: {len(found)} messages begin with {says!r}, and should be one")
-    return found[0]
+    if not found:
+        raise UnclearError(f"{ADVICE.name}: no message begins with {says!r}")
+    return found
 
 
 def topic_of(source: str, topics: Sequence[Mapping[str, Any]]) -> str:
@@ -99,12 +99,10 @@ def text(messages: Sequence[Message] | None = None) -> str:
     given, anchor = advice(), anchors(messages)
     page, explained = [HEAD], set()
     for entry in given["frequent"]:
-        message = named(entry["says"], messages)
-        explained.add(message.text)
-        page.append(
-            f'<a id="{anchor[message.text]}"></a>**{escaped(message.text)}**\n\n'
-            f"- Cause: {entry['cause']}\n- What to do: {entry['do']}\n\n"
-        )
+        for message in named(entry["says"], messages):
+            explained.add(message.text)
+            page.append(f'<a id="{anchor[message.text]}"></a>**{escaped(message.text)}**\n\n')
+        page.append(f"- Cause: {entry['cause']}\n- What to do: {entry['do']}\n\n")
     entries: dict[str, list[str]] = defaultdict(list)
     for message in messages:
         line = f'- <a id="{anchor[message.text]}"></a>{escaped(message.text.strip())}\n'
