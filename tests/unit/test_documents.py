@@ -321,6 +321,7 @@ def test_the_readme_has_full_addresses_as_galaxy_shows_it_alone() -> None:
 def test_the_readme_has_the_sections_of_certified_collections_and_its_commands_first() -> None:
     text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"(?m)^## (.*)$", text) == [
+        "Description",
         "Requirements",
         "Installation",
         "Use cases",
