@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 pages=.build/site-pages
 
-rm -rf "$pages"
+rm -rf "$pages" .build/site
 mkdir -p "$pages/reference"
 chmod go-w "$pages/reference" # antsibull-docs insists on it
 cp docs/*.md docs/site/conf.py docs/site/index.md "$pages"
