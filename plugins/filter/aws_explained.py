@@ -21,7 +21,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Terminate, and say what AWS means when it refuses
+- name: Terminate the instances, with what AWS means where it refuses
   block:
     - name: Terminate the instances
       amazon.aws.ec2_instance:

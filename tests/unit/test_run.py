@@ -141,7 +141,7 @@ def test_what_is_to_be_broken_is_there(mutation: Mutation, tmp_path: Path) -> No
 
 def test_each_role_has_three_things_to_break() -> None:
     broken = Counter(mutation.role for mutation in listed())
-    roles = {path.parents[1].name for path in (CHECKOUT / "roles").glob("*/defaults/main.yml")}
+    roles = {path.parents[1].name for path in (CHECKOUT / "roles").glob("*/meta/argument_specs.yml")}
     assert set(broken) == roles | {"options", "all"}, "what they share is named so"
     assert min(broken.values()) >= 3
 
