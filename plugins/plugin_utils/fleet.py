@@ -141,7 +141,7 @@ def spread(count: int, subnets: Sequence[str], there: Mapping[str, int]) -> dict
     """Return how many more of a type go into each subnet: round robin, those that have the fewest first."""
     now = {subnet: there.get(subnet, 0) for subnet in subnets}
     more = dict.fromkeys(subnets, 0)
-    for _ in range(max(0, count - sum(there.values()))):
+    for _number in range(max(0, count - sum(there.values()))):
         subnet = min(now, key=lambda name: now[name])  # the first named, among equals
         now[subnet] += 1
         more[subnet] += 1
