@@ -107,7 +107,9 @@ def molecule(*scenarios: str) -> Part:
     if len(scenarios) > 1:  # `never` leaves out the destroying at a scenario's start as well
         destroy = [f"molecule destroy --scenario-name {name}" for name in scenarios]
         commands = [*destroy, *(f"{command} --destroy never" for command in commands), *destroy]
-    return Part("molecule-" + "-".join(scenarios), " && ".join(commands), needs_sandbox=True, minutes=30 + 15 * len(scenarios))
+    return Part(
+        "molecule-" + "-".join(scenarios), " && ".join(commands), needs_sandbox=True, minutes=30 + 15 * len(scenarios)
+    )
 
 
 def faults(scenario: str) -> Part:
