@@ -74,7 +74,7 @@ def test_ansible_builder_takes_the_definition(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("question", SURVEY, ids=lambda question: str(question["variable"]))
 def test_an_answer_of_the_survey_is_the_option_as_yaml_writes_it(question: dict[str, Any]) -> None:
-    assert question["type"] in ("text", "multiplechoice"), "the others are not text"
+    assert question["type"] in ("text", "password", "multiplechoice"), "the others are not text"
     name = question["variable"]
     (owner,) = (owner for owner in (*options.roles(), *options.playbooks()) if name in options.specification(owner))
     spec = options.specification(owner)[name]
