@@ -133,8 +133,8 @@ def unsealed(text: str, required: bool = False) -> str:
         return text
     if hashlib.sha256(rest.encode()).hexdigest() != first[len(DIGEST) :]:
         raise forms.FormError(
-            "it is not what its first line is the digest of: it was damaged, or edited. If you have edited it, remove "
-            "that line"
+            "it is not what its first line is the digest of: it was damaged, or edited"
+            + ("" if required else ". If you have edited it, remove that line")
         )
     return rest
 
@@ -191,7 +191,12 @@ class Kept:
     def write(self, text: str, first: bool) -> None:
         """Keep a lock; where it is to be the first one, and another controller was faster, that one's is fetched."""
         text = sealed(text)
-        if self.bucket and not self.bucket.put_file(self.path.name, text.encode(), first) and self.fetch():
+        if self.bucket and not self.bucket.put_file(self.path.name, text.encode(), first):
+            if not self.fetch():
+                raise LockError(
+                    f"{self.where} is there, as another controller has written it, and may not be read with these "
+                    "credentials: allow s3:GetObject. Nothing was installed."
+                )
             return
         try:
             write_at_once(self.path, text)
@@ -230,15 +235,16 @@ class ActionModule(ActionBase):
         """Return the result: the lock that is kept, or that is resolved now."""
         arguments, refresh = kept.arguments, kept.arguments["refresh"]
         if self._task.check_mode:
-            found = kept.read() or (kept.read() if kept.fetch() else None)
-            if found and not refresh:
+            found = None if refresh else kept.read() or (kept.read() if kept.fetch() else None)
+            if found:
                 return {**result, "lock": found[0], "packages": found[1]}
             self._prepare(arguments)
             return {**result, "changed": True}
 
         def make() -> tuple[str, dict[str, str]]:
-            fetched = kept.read() if kept.fetch() else None
-            if fetched and not refresh:
+            # One that is to be replaced may be damaged, and is only compared.
+            fetched = kept.read() if kept.fetch() and not refresh else None
+            if fetched:
                 return fetched
             self._prepare(arguments)
             before = _content(kept.path)

@@ -9,12 +9,13 @@ named fields are returned. No path comes from a host.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +145,16 @@ def locked_commit(wheels: Path, bucket: Mirror | None, arguments: dict[str, Any]
     """Return the commit that the same ref of the same source was when a wheel in the store was built from it."""
     wheel = wanted(arguments)
     start, package = f"{wheel['name']}-", wheel["name"]
-    kept = (
-        (bucket.manifest(name) for name in bucket.names(start))
-        if bucket
-        else (read(folder, package=package) for folder in sorted(wheels.glob(f"{start}*")))
-    )
-    for manifest in kept:
+
+    def of_bucket(bucket: Mirror) -> Iterator[dict[str, Any] | None]:
+        # What is damaged, of another package, or not for us to see is no reason not to build.
+        with contextlib.suppress(StoreError):
+            for name in bucket.names(start):
+                with contextlib.suppress(StoreError):
+                    yield bucket.manifest(name)
+
+    folders = (read(folder, package=package) for folder in sorted(wheels.glob(f"{start}*")))
+    for manifest in of_bucket(bucket) if bucket else folders:
         if manifest and [manifest.get("source"), manifest.get("ref")] == [shown(source_of(arguments)), wheel["ref"]]:
             return str(manifest["commit"])
     return ""

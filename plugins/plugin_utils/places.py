@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
+import re
 import secrets
 import shutil
 import time
@@ -29,6 +32,8 @@ TRIES = 5
 TAKEN = ("PreconditionFailed", "412")
 BEING_WRITTEN = ("ConditionalRequestConflict", "409")
 DENIED = ("AccessDenied", "403")
+# What file systems answer that have no hard links.
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class StoreError(Exception):
@@ -40,6 +45,12 @@ def is_bucket(place: str) -> bool:
     return place.lower().startswith("s3:")
 
 
+def canonical(place: str) -> str:
+    """Return a place without what changes nothing: to S3 `a//b` is another name than `a/b`, and nobody means that."""
+    scheme, separator, rest = place.partition("://")
+    return (f"{scheme.lower()}://{re.sub('/+', '/', rest)}" if separator and is_bucket(place) else place).rstrip("/")
+
+
 def working_folder(place: str) -> Path:
     """Return the folder of the controller for what is kept in a place.
 
@@ -47,8 +58,8 @@ def working_folder(place: str) -> Path:
     all others, and the next run asks the bucket again.
     """
     if not is_bucket(place):
-        return Path(place).expanduser().absolute()
-    name = hashlib.sha256(place.rstrip("/").encode()).hexdigest()[:16]
+        return Path(os.path.expandvars(place)).expanduser().absolute()
+    name = hashlib.sha256(canonical(place).encode()).hexdigest()[:16]
     return Path(constants.DEFAULT_LOCAL_TMP) / f"neuronops-{name}"
 
 
@@ -61,7 +72,7 @@ class Place:
     what = "The place"
 
     def __init__(self, place: str, insecure: bool = False) -> None:
-        self.place = place.rstrip("/")
+        self.place = canonical(place)
         self.insecure = insecure
         self.warnings: list[str] = []
         self._client: Any = None
@@ -245,7 +256,9 @@ class Place:
                 self._client = boto3.client("s3", config=config)
             return action(self._client, parts.netloc, f"{prefix}/" if prefix else "")
         except ParamValidationError as error:
-            # Files that must not be overwritten need IfNoneMatch.
+            if "IfNoneMatch" not in str(error):
+                raise StoreError(f"{self.place} cannot be used: {error}") from error
+            # Files that must not be overwritten need it.
             raise StoreError(
                 f"{self.place} needs boto3 1.35.2 or newer on the controller, which has {boto3.__version__}: "
                 f"pip install --upgrade boto3 ({error})"
@@ -269,7 +282,14 @@ def _write(target: Path, content: bytes | Path, first: bool) -> None:
                 with content.open("rb") as opened:
                     shutil.copyfileobj(opened, file)
         if first:
-            target.hardlink_to(whole)
+            try:
+                target.hardlink_to(whole)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                if target.exists():
+                    raise FileExistsError(str(target)) from error
+                whole.replace(target)
     finally:
         if first:
             whole.unlink(missing_ok=True)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -303,6 +305,47 @@ def test_a_lock_from_the_bucket_is_held_against_its_digest(bucket: Any, new_run:
     assert answer["failed"] and f"s3://fleet/{key} cannot be used" in answer["msg"] and "digest" in answer["msg"]
 
 
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_refresh_mends_a_damaged_lock(bucket: Any, new_run: Any, check_mode: bool) -> None:
+    key = Resolver(lambda: LOCKED).go()["path"][11:]
+    bucket.put_object(Bucket="fleet", Key=key, Body=b"nonsense")
+    new_run("second run")
+    answer = Resolver(lambda: OTHER, refresh=True, check_mode=check_mode).go()
+    assert answer.get("failed") is None and answer["changed"] and answer["resolved"] is not check_mode, answer
+    new_run("third run")
+    assert check_mode or "b" * 64 in Resolver(never).go()["lock"]
+
+
+def test_a_lock_of_another_that_cannot_be_read_back_is_not_replaced_by_ones_own(
+    bucket: Any, new_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Resolver(lambda: LOCKED).go()
+    new_run("second run")
+    monkeypatch.setattr(Place, "get_file", lambda *_arguments: None)
+    answer = Resolver(lambda: OTHER).go()
+    assert answer["failed"] and "s3:GetObject" in answer["msg"], answer
+
+
+def test_a_place_is_the_same_however_its_slashes_are_written(bucket: Any, new_run: Any) -> None:
+    first = Resolver(lambda: LOCKED, path="s3://fleet/neuronops//locks/").go()
+    assert first["path"].startswith(f"{BUCKET}/locks/demo-"), first
+    assert Resolver(never).go()["lock"] == first["lock"]
+    new_run("second run")
+    assert Resolver(never).go()["lock"] == first["lock"]
+
+
+def test_variables_in_the_name_of_a_folder_are_those_of_the_controller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    assert working_folder("$PLACE/wheels") == tmp_path / "wheels"
+
+
+def test_a_bucket_with_an_odd_name_is_told_as_that(bucket: Any, new_run: Any) -> None:
+    answer = Resolver(never, path="s3://fleet neuronops/locks").go()
+    assert answer["failed"] and "boto3 1.35.2" not in answer["msg"] and "bucket name" in answer["msg"], answer
+
+
 def test_a_bucket_that_is_away_is_named_and_nothing_is_resolved(bucket: Any, new_run: Any) -> None:
     answer = Resolver(never, path="s3://none/locks").go()
     assert answer["failed"] and "s3://none/locks cannot be used" in answer["msg"]
@@ -384,6 +427,36 @@ def test_a_branch_is_the_commit_that_the_bucket_knows(
     assert vllm_wheel.locked_commit(working_folder(wheels.place), wheels, arguments) == commit
     arguments["stack"]["vllm"]["ref"] = "another"
     assert vllm_wheel.locked_commit(working_folder(wheels.place), wheels, arguments) == ""
+
+
+@pytest.mark.parametrize("there", ["a plugin", "nothing that may be listed"])
+def test_what_else_the_bucket_has_stops_no_build(
+    bucket: Any, new_run: Any, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    if there == "a plugin":
+        name, wheel = "vllm-neuron-0.4.1-cp311-x86_64-0123abcd", "vllm_neuron-0.4.1-py3-none-any.whl"
+        facts = {"wheel": wheel, "sha256": "a" * 64, "version": "0.4.1", "commit": "b" * 40, "requirements": []}
+        bucket.put_object(Bucket="fleet", Key=f"neuronops/wheels/{name}/{MANIFEST}", Body=json.dumps(facts).encode())
+    else:
+
+        def denied(_place: Place, _start: str) -> list[str]:
+            raise StoreError("AccessDenied to s3:ListBucket")
+
+        monkeypatch.setattr(Place, "names", denied)
+    answer = Builder(b"one").go()
+    assert answer.get("failed") is None and answer["built"], answer
+
+
+def test_where_the_file_system_has_no_links_the_first_file_stays_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_arguments: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    place = Place(str(tmp_path))
+    assert place.put_file("a", b"first", first=True) and not place.put_file("a", b"second", first=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_bytes() == b"first"
 
 
 def test_a_wheel_that_the_bucket_has_damaged_is_installed_nowhere(bucket: Any, new_run: Any) -> None:
