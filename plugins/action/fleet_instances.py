@@ -36,6 +36,7 @@ class ActionModule(ActionBase):
                 "AWS needs boto3 beside Ansible on this machine: pip install boto3. Nothing was launched."
             ) from error
         launched: list[dict[str, Any]] = []
+        unsure = ""
         try:
             session = boto3.session.Session(region_name=given["region"])
             ec2 = session.client("ec2")
@@ -45,10 +46,11 @@ class ActionModule(ActionBase):
             if not self._task.check_mode:
                 changed, instances = fleet.launch(ec2, options, place)
             return {**result, "changed": changed, "instances": instances}
+        except fleet.LaunchError as error:
+            launched, unsure, msg = error.launched, error.unsure, str(error)
         except fleet.FleetError as error:
-            launched = getattr(error, "launched", [])
             msg = str(error)
         except (BotoCoreError, ClientError) as error:
             msg = aws.explained(str(error))
-        msg = f"{msg.rstrip('.')}. {fleet.told(launched, options['fleet'])}".replace("?.", "?")
-        return {**result, "failed": True, "changed": bool(launched), "msg": msg, "instances": launched}
+        msg = f"{msg.rstrip('.')}. {fleet.told(launched, options['fleet'], unsure)}".replace("?.", "?")
+        return {**result, "failed": True, "changed": bool(launched or unsure), "msg": msg, "instances": launched}

@@ -19,6 +19,8 @@ from ansible_collections.neuronops.vllm.plugins.plugin_utils import aws
 MADE_BY = "neuronops.vllm.launch"
 SMALLEST_DISK = 512  # GiB
 THERE = ["pending", "running", "stopping", "stopped"]
+# With these EC2 answers that it failed, and not that it refuses: what was asked for may be done all the same.
+UNSURE = ("InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable")
 
 
 class FleetError(ValueError):
@@ -26,11 +28,12 @@ class FleetError(ValueError):
 
 
 class LaunchError(FleetError):
-    """AWS refused in the middle; `launched` is what runs by then."""
+    """It ended in the middle; `launched` is what runs by then, and `unsure` what was asked for without an answer."""
 
-    def __init__(self, message: str, launched: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, message: str, launched: Sequence[Mapping[str, Any]], unsure: str = "") -> None:
         super().__init__(message)
         self.launched = list(launched)
+        self.unsure = unsure
 
 
 @dataclass
@@ -541,24 +544,34 @@ def rehearse(ec2: Any, options: Mapping[str, Any], place: Place) -> bool:
 
 def launch(ec2: Any, options: Mapping[str, Any], place: Place) -> tuple[bool, list[dict[str, Any]]]:
     """Start and launch what is missing, and return (whether anything was, all instances of the groups)."""
+    from botocore.exceptions import BotoCoreError
+
     kinds = {group["instance_type"] for group in options["groups"] if group["count"] > 0}
     own = [found for found in place.there if found["instance_type"] in kinds]
     launched: list[dict[str, Any]] = []
-    kind = ""
+    kind = unsure = ""
     try:
         grouped, group_ids = ensure_groups(ec2, options, place)
-        stopped = [found["instance_id"] for found in own if found["state"] in ("stopping", "stopped")]
+        stopped = [found for found in own if found["state"] in ("stopping", "stopped")]
         if stopped:
-            ec2.get_waiter("instance_stopped").wait(InstanceIds=stopped)
-            ec2.start_instances(InstanceIds=stopped)
+            ids = [found["instance_id"] for found in stopped]
+            ec2.get_waiter("instance_stopped").wait(InstanceIds=ids)
+            unsure = f"{', '.join(ids)} started"
+            ec2.start_instances(InstanceIds=ids)
+            launched, unsure = list(stopped), ""
         for batch in batches(options, place):
-            kind = batch[0]
+            kind, subnet, count = batch
+            unsure = f"{count} {kind} in {subnet} were launched"
+            # botocore gives each call a ClientToken, so that its own retries launch nothing twice.
             made = ec2.run_instances(**request(options, place, batch, group_ids))
-            launched += [shown(found) for found in made["Instances"]]
-        ids = [found["instance_id"] for found in [*own, *launched]]
-        return bool(grouped or stopped or launched), _running(ec2, ids) if ids else []
+            launched, unsure = [*launched, *(shown(found) for found in made["Instances"])], ""
+        ids = list(dict.fromkeys(found["instance_id"] for found in [*own, *launched]))
+        return bool(grouped or launched), _running(ec2, ids) if ids else []
     except ec2.exceptions.ClientError as error:
-        raise LaunchError(aws.explained(str(error), kind), launched) from error
+        unsure = unsure if aws.code(str(error)) in UNSURE else ""
+        raise LaunchError(aws.explained(str(error), kind), launched, unsure) from error
+    except BotoCoreError as error:
+        raise LaunchError(aws.explained(str(error)), launched, unsure) from error
     except FleetError as error:
         raise LaunchError(str(error), launched) from error
 
@@ -576,12 +589,15 @@ def _running(ec2: Any, ids: list[str]) -> list[dict[str, Any]]:
     return instances(ec2, InstanceIds=ids)
 
 
-def told(launched: Sequence[Mapping[str, Any]], fleet: str) -> str:
-    """Say what was launched before something failed."""
-    if not launched:
+def told(launched: Sequence[Mapping[str, Any]], fleet: str, unsure: str = "") -> str:
+    """Say what was launched before something failed, and of what that is not known."""
+    if not launched and not unsure:
         return "Nothing was launched."
     names = ", ".join(f"{found['instance_id']} ({found['instance_type']})" for found in launched)
+    said = f"Launched or started before that, and paid for: {names}. " if launched else ""
+    if unsure:
+        said += f"It is not known whether {unsure}, as the answer was lost; both playbooks find them by their tags. "
     return (
-        f"Launched before that, and paid for: {names}. Run launch again, which adds what is missing, or terminate "
-        f"them: ansible-playbook neuronops.vllm.terminate -e terminate_confirm={fleet}"
+        f"{said}Run launch again, which adds what is missing, or terminate the whole fleet: "
+        f"ansible-playbook neuronops.vllm.terminate -e terminate_confirm={fleet}"
     )

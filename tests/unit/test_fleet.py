@@ -11,7 +11,7 @@ import boto3
 import pytest
 from ansible_collections.neuronops.vllm.plugins.filter import aws_explained
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import aws, fleet, options, stacks
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.stub import Stubber
 from moto import mock_aws
 from moto.backends import get_backend
@@ -82,17 +82,18 @@ class Account:
 
     def refuses(self, code: str, message: str, after: int = 0) -> None:
         """From the given RunInstances on, have EC2 answer an error."""
+        self.fails(ClientError({"Error": {"Code": code, "Message": message}}, "RunInstances"), after=after)
+
+    def fails(self, error: Exception, operation: str = "RunInstances", after: int = 0) -> None:
+        """From the given call on, have an operation raise this."""
         calls = {"seen": 0}
 
-        def answer(model: Any, **_: Any) -> Any:
-            if model.name != "RunInstances":
-                return None
+        def answer(**_: Any) -> None:
             calls["seen"] += 1
-            if calls["seen"] <= after:
-                return None
-            raise ClientError({"Error": {"Code": code, "Message": message}}, "RunInstances")
+            if calls["seen"] > after:
+                raise error
 
-        self._on("before-call.ec2.RunInstances", answer)
+        self._on(f"before-call.ec2.{operation}", answer)
 
 
 @pytest.fixture(scope="module")
@@ -416,6 +417,53 @@ def test_what_aws_refuses_is_told_with_what_to_try_and_what_runs_by_then(
     told = fleet.told(refused.value.launched, "neuron")
     assert launched["instance_id"] in told and "terminate_confirm=neuron" in told
     assert fleet.told([], "neuron") == "Nothing was launched."
+
+
+@pytest.mark.parametrize(
+    ("operation", "after", "launched", "unsure"),
+    [
+        # The answer to the first batch is lost, that to the second, the wait for them, and nothing but the group.
+        ("RunInstances", 0, 0, "1 inf2.xlarge in SUBNET were launched"),
+        ("RunInstances", 1, 1, "1 trn1.2xlarge in SUBNET were launched"),
+        ("DescribeInstances", 1, 2, ""),
+        ("CreateSecurityGroup", 0, 0, ""),
+    ],
+)
+def test_a_lost_connection_hides_no_instance(
+    account: Account, operation: str, after: int, launched: int, unsure: str
+) -> None:
+    account.fails(ReadTimeoutError(endpoint_url="https://ec2.test"), operation, after)
+    with pytest.raises(fleet.LaunchError, match="Read timeout on endpoint URL") as failed:
+        account.launch(("inf2.xlarge", 1), ("trn1.2xlarge", 1))
+    assert len(failed.value.launched) == launched
+    assert failed.value.unsure == unsure.replace("SUBNET", account.subnets[0])
+    told = fleet.told(failed.value.launched, "neuron", failed.value.unsure)
+    assert ("Nothing was launched" in told) == (operation == "CreateSecurityGroup")
+    assert ("It is not known whether" in told) == bool(unsure)
+    assert told.count("i-") == launched
+
+
+def test_a_server_that_fails_leaves_open_whether_it_launched(account: Account) -> None:
+    account.refuses("InternalError", "An internal error has occurred")
+    with pytest.raises(fleet.LaunchError) as failed:
+        account.launch(("inf2.xlarge", 2), subnet_ids=account.subnets[:1])
+    assert failed.value.unsure == f"2 inf2.xlarge in {account.subnets[0]} were launched"
+
+
+def test_what_was_started_is_told_when_the_rest_is_refused(account: Account) -> None:
+    _changed, made = account.launch(("inf2.xlarge", 1))
+    account.ec2.stop_instances(InstanceIds=[made[0]["instance_id"]])
+    account.refuses("VcpuLimitExceeded", "You have requested more vCPU capacity")
+    with pytest.raises(fleet.LaunchError) as refused:
+        account.launch(("inf2.xlarge", 2))
+    assert [found["instance_id"] for found in refused.value.launched] == [made[0]["instance_id"]]
+
+
+def test_each_call_that_launches_has_a_token_that_keeps_a_retry_from_launching_twice(account: Account) -> None:
+    tokens: list[str] = []
+    account._on("before-call.ec2.RunInstances", lambda params, **_: tokens.append(params["body"]["ClientToken"]))
+    account.launch(("inf2.xlarge", 2))
+    assert len(set(tokens)) == 2 and all(tokens)
 
 
 def test_a_rehearsal_tells_what_aws_would_refuse(account: Account) -> None:

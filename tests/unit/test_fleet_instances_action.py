@@ -84,7 +84,14 @@ def test_a_refusal_in_the_middle_names_and_returns_what_runs(steps: dict[str, An
     steps["launch"] = fleet.LaunchError("No capacity", [RUNS])
     done = run()
     assert done["failed"] and done["changed"] is True and done["instances"] == [RUNS]
-    assert done["msg"].startswith("No capacity. Launched before that, and paid for: i-1 (inf2.xlarge).")
+    assert done["msg"].startswith("No capacity. Launched or started before that, and paid for: i-1 (inf2.xlarge).")
+
+
+def test_a_lost_answer_is_not_told_as_nothing(steps: dict[str, Any]) -> None:
+    steps["launch"] = fleet.LaunchError("Read timeout", [], "1 inf2.xlarge in subnet-1 were launched")
+    done = run()
+    assert done["failed"] and done["changed"] is True and "Nothing was launched" not in done["msg"]
+    assert done["msg"].startswith("Read timeout. It is not known whether 1 inf2.xlarge in subnet-1 were launched")
 
 
 def test_without_boto3_it_says_what_to_install(steps: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
