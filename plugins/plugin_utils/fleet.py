@@ -58,12 +58,17 @@ def subnet_ids(options: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*filter(None, [options["subnet_id"]]), *options["subnet_ids"]]))
 
 
-def _bits(network: str) -> int:
-    """Return how many bits a network fixes: 0 is the whole world, -1 is none."""
+def networks(texts: Iterable[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Return each network once, as EC2 writes it too whatever the text was, or raise ValueError where one is none."""
+    return list(dict.fromkeys(ipaddress.ip_network(text, strict=False) for text in texts))
+
+
+def _bits(texts: Iterable[str]) -> list[int]:
+    """Return how many bits each network fixes: 0 is the whole world; -1 alone where one is no network."""
     try:
-        return ipaddress.ip_network(network, strict=False).prefixlen
+        return [network.prefixlen for network in networks(texts)]
     except ValueError:
-        return -1
+        return [-1]
 
 
 def problems(options: Mapping[str, Any], stack: Mapping[str, Any]) -> list[str]:
@@ -71,7 +76,7 @@ def problems(options: Mapping[str, Any], stack: Mapping[str, Any]) -> list[str]:
     types = [group["instance_type"] for group in options["groups"]]
     families = list(dict.fromkeys(name.partition(".")[0] for name in types))
     wanted = [group["instance_type"] for group in options["groups"] if group["count"] > 0]
-    bits = [_bits(network) for network in options["ssh_cidrs"]]
+    bits = _bits(options["ssh_cidrs"])
     reservation, spot = options["capacity_reservation_id"], options["spot"]
     checks = (
         (not types, "launch_groups is empty. Name at least one instance type and how many of it."),
@@ -280,14 +285,14 @@ def _check_groups(ec2: Any, options: Mapping[str, Any], subnets: Sequence[Mappin
         )
 
 
-def _ssh(networks: Iterable[str]) -> list[dict[str, Any]]:
+def _ssh(texts: Iterable[str]) -> list[dict[str, Any]]:
     """Return the rules that let networks use SSH, as EC2 wants them."""
     rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
     return [
-        {**rule, "Ipv6Ranges": [{"CidrIpv6": network, "Description": "SSH"}]}
-        if ":" in network
-        else {**rule, "IpRanges": [{"CidrIp": network, "Description": "SSH"}]}
-        for network in networks
+        {**rule, "Ipv6Ranges": [{"CidrIpv6": str(network), "Description": "SSH"}]}
+        if network.version == 6
+        else {**rule, "IpRanges": [{"CidrIp": str(network), "Description": "SSH"}]}
+        for network in networks(texts)
     ]
 
 

@@ -340,6 +340,16 @@ def test_a_group_has_what_is_asked_for_and_keeps_the_rules_of_others(account: Ac
     assert [each["CidrIpv6"] for rule in rules for each in rule["Ipv6Ranges"]] == ["2001:db8::/32"]
 
 
+def test_a_network_is_the_same_however_it_is_written(account: Account) -> None:
+    networks = ["10.0.0.5/16", "10.0.0.0/255.255.0.0", "2001:DB8::/32", "192.0.2.7", "2001:db8:1:0::9", "192.0.2.7/32"]
+    for changed in (True, False):
+        assert account.launch(("inf2.xlarge", 1), ssh_cidrs=networks)[0] is changed
+    rules = account.groups("neuronops-neuron")[0]["IpPermissions"]
+    assert [each["CidrIp"] for rule in rules for each in rule["IpRanges"]] == ["10.0.0.0/16", "192.0.2.7/32"]
+    ranges = [each["CidrIpv6"] for rule in rules for each in rule["Ipv6Ranges"]]
+    assert ranges == ["2001:db8::/32", "2001:db8:1::9/128"]
+
+
 def test_adapters_reach_each_other_and_nothing_else_comes_in_without_ssh(account: Account) -> None:
     more = {"ssm": True, "key_name": "", "efa": True}
     for run in (True, False):
