@@ -28,6 +28,8 @@ FLEET = "fleet"
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 # Text of several lines; every other text is one line, as it becomes a line of a file, of a command or of a message.
 MULTILINE = ("neuron_driver_repository_key", "vllm_source_key", "vllm_plugin_source_key")
+# EC2 finds instances by these, and reads * ? and \ in what it is asked for as signs for other names.
+FLEETS = ("launch_fleet", "terminate_fleet")
 # Never shown in a message. What is named *_environment may hold a key.
 SECRET = re.compile(r"_(api_key|environment)$")
 # Facts that a role sets for the plays after it.
@@ -191,6 +193,8 @@ def _str(name: str, value: Any) -> str:
                 f"{name} is {_shown(name, value)}: it must be one line of at most 4096 characters, without "
                 "control characters"
             ) from None
+    if name in FLEETS and (not value.strip() or set(value) & set("*?\\")):
+        raise OptionError(f"{name} is {_shown(name, value)}, and should be a name without *, ? and \\ in it")
     if len(lines) == 1 and not SECRET.search(name.partition("[")[0]) and addresses.has_credentials(value):
         raise OptionError(
             f"{name} holds a user or a password, and it ends up in logs and files that others read. Put them "

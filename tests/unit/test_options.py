@@ -255,6 +255,14 @@ def test_what_is_not_set_has_its_default_and_what_is_required_is_missed() -> Non
     assert "instance_ids" not in converted("terminate", {}, str)[0]
 
 
+@pytest.mark.parametrize("playbook", ["launch", "terminate"])
+@pytest.mark.parametrize("fleet", ["", " ", "*", "team?", "a\\b"])
+def test_the_name_of_a_fleet_finds_that_fleet_alone(playbook: str, fleet: str) -> None:
+    variables = {f"{playbook}_fleet": fleet, "launch_groups": []}
+    (wrong,) = converted(playbook, variables, variables.__getitem__)[1]
+    assert wrong.startswith(f"{playbook}_fleet is {fleet!r}, and should be a name without")
+
+
 def test_entries_of_a_list_of_dictionaries_are_checked() -> None:
     spec = options.specification("launch")["launch_groups"]
     assert convert("launch_groups", [{"instance_type": "inf2.xlarge", "count": "2"}], spec)[0]["count"] == 2
