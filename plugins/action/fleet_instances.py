@@ -52,5 +52,5 @@ class ActionModule(ActionBase):
             msg = str(error)
         except (BotoCoreError, ClientError) as error:
             msg = aws.explained(str(error))
-        msg = f"{msg.rstrip('.')}. {fleet.told(launched, options['fleet'], unsure)}".replace("?.", "?")
+        msg = f"{msg.rstrip('.')}. {fleet.told(launched, options['fleet'], given['region'], unsure)}".replace("?.", "?")
         return {**result, "failed": True, "changed": bool(launched or unsure), "msg": msg, "instances": launched}

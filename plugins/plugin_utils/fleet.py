@@ -9,6 +9,8 @@ amazon.aws.ec2_instance knows neither Spot, nor Capacity Blocks, nor EFA interfa
 from __future__ import annotations
 
 import ipaddress
+import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -218,7 +220,7 @@ def survey(ec2: Any, ssm: Any, options: Mapping[str, Any], stack: Mapping[str, A
         interfaces=_interfaces(ec2, options) if options["efa"] else {},
         networks=_networks(ec2, subnets[0]["VpcId"]),
     )
-    _check_counts(options, there)
+    _check_counts(options, there, region)
     if options["capacity_reservation_id"]:
         place.market = _reservation(ec2, options, place)
     elif options["spot"]:
@@ -411,15 +413,26 @@ def _networks(ec2: Any, vpc: str) -> list[str]:
     return (ipv4 or [found["CidrBlock"]]) + ipv6
 
 
-def _check_counts(options: Mapping[str, Any], there: Iterable[Mapping[str, Any]]) -> None:
+def terminate_command(fleet: str, region: str, some: bool = False) -> str:
+    """Return what to type to terminate a fleet, or some instances of it, whatever its name and the region."""
+    given = {"terminate_fleet": fleet, "terminate_region": region, "terminate_confirm": fleet}
+    # Ansible divides the text of -e at spaces that are not in quotes.
+    pairs = [
+        f"{name}={text if shlex.quote(text) == text else json.dumps(text, ensure_ascii=False)}"
+        for name, text in given.items()
+    ]
+    ids = ['{"terminate_instance_ids": [...]}'] if some else []
+    return " ".join(["ansible-playbook neuronops.vllm.terminate", *(f"-e {shlex.quote(each)}" for each in ids + pairs)])
+
+
+def _check_counts(options: Mapping[str, Any], there: Iterable[Mapping[str, Any]], region: str) -> None:
     for group in options["groups"]:
         ids = [found["instance_id"] for found in there if found["instance_type"] == group["instance_type"]]
         if len(ids) > group["count"]:
             raise FleetError(
                 f"The fleet {options['fleet']} has {len(ids)} {group['instance_type']}, more than the {group['count']} "
-                "asked for, and nobody but you knows which may go. Terminate those first: ansible-playbook "
-                "neuronops.vllm.terminate -e '{\"terminate_instance_ids\": [...]}' -e terminate_confirm="
-                f"{options['fleet']}. There are {', '.join(ids)}"
+                "asked for, and nobody but you knows which may go. Terminate those first: "
+                f"{terminate_command(options['fleet'], region, some=True)}. There are {', '.join(ids)}"
             )
 
 
@@ -594,7 +607,7 @@ def _running(ec2: Any, ids: list[str]) -> list[dict[str, Any]]:
     return instances(ec2, InstanceIds=ids)
 
 
-def told(launched: Sequence[Mapping[str, Any]], fleet: str, unsure: str = "") -> str:
+def told(launched: Sequence[Mapping[str, Any]], fleet: str, region: str, unsure: str = "") -> str:
     """Say what was launched before something failed, and of what that is not known."""
     if not launched and not unsure:
         return "Nothing was launched."
@@ -604,5 +617,5 @@ def told(launched: Sequence[Mapping[str, Any]], fleet: str, unsure: str = "") ->
         said += f"It is not known whether {unsure}, as the answer was lost; both playbooks find them by their tags. "
     return (
         f"{said}Run launch again, which adds what is missing, or terminate the whole fleet: "
-        f"ansible-playbook neuronops.vllm.terminate -e terminate_confirm={fleet}"
+        f"{terminate_command(fleet, region)}"
     )

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
+from ansible.parsing.splitter import parse_kv
 from ansible_collections.neuronops.vllm.plugins.filter import aws_explained
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import aws, fleet, options, stacks
 from botocore.exceptions import ClientError, ReadTimeoutError
@@ -198,8 +200,9 @@ def test_instances_are_spread_and_a_second_run_launches_nothing(account: Account
     # A fourth goes to the zone that has fewer; a group that is left out is left alone.
     more, there = account.launch(("inf2.xlarge", 4))
     assert more and sorted(found["availability_zone"][-1] for found in there) == ["a", "a", "b", "b"]
-    with pytest.raises(fleet.FleetError, match=r"has 4 inf2\.xlarge, more than the 1 asked for"):
+    with pytest.raises(fleet.FleetError, match=r"has 4 inf2\.xlarge, more than the 1 asked for") as refused:
         account.launch(("inf2.xlarge", 1))
+    assert f"{fleet.terminate_command('neuron', REGION, some=True)}. There are i-" in str(refused.value)
 
 
 def test_what_is_stopped_is_started_and_not_launched_again(account: Account) -> None:
@@ -424,9 +427,20 @@ def test_what_aws_refuses_is_told_with_what_to_try_and_what_runs_by_then(
         account.launch(("inf2.xlarge", 1), ("trn1.2xlarge", 1))
     assert message.rstrip(".") in str(refused.value) and said in f"{refused.value}."
     (launched,) = refused.value.launched
-    told = fleet.told(refused.value.launched, "neuron")
-    assert launched["instance_id"] in told and "terminate_confirm=neuron" in told
-    assert fleet.told([], "neuron") == "Nothing was launched."
+    told = fleet.told(refused.value.launched, "neuron", REGION)
+    assert launched["instance_id"] in told and told.endswith(fleet.terminate_command("neuron", REGION))
+    assert fleet.told([], "neuron", REGION) == "Nothing was launched."
+
+
+@pytest.mark.parametrize("name", ["neuron", "chat", "my team", "its'", 'it\'s the "best" one'])
+def test_the_command_that_terminates_names_the_fleet_and_the_region(name: str) -> None:
+    command = shlex.split(fleet.terminate_command(name, REGION, some=True))
+    assert command[:2] == ["ansible-playbook", "neuronops.vllm.terminate"] and command[2::2] == ["-e"] * 4
+    assert command[3] == '{"terminate_instance_ids": [...]}'
+    read = {key: text for pair in command[5::2] for key, text in parse_kv(pair).items()}
+    assert read == {"terminate_fleet": name, "terminate_region": REGION, "terminate_confirm": name}
+    plain = fleet.terminate_command("chat", REGION)
+    assert plain.endswith(f" -e terminate_fleet=chat -e terminate_region={REGION} -e terminate_confirm=chat")
 
 
 @pytest.mark.parametrize(
@@ -447,7 +461,7 @@ def test_a_lost_connection_hides_no_instance(
         account.launch(("inf2.xlarge", 1), ("trn1.2xlarge", 1))
     assert len(failed.value.launched) == launched
     assert failed.value.unsure == unsure.replace("SUBNET", account.subnets[0])
-    told = fleet.told(failed.value.launched, "neuron", failed.value.unsure)
+    told = fleet.told(failed.value.launched, "neuron", REGION, failed.value.unsure)
     assert ("Nothing was launched" in told) == (operation == "CreateSecurityGroup")
     assert ("It is not known whether" in told) == bool(unsure)
     assert told.count("i-") == launched

@@ -85,6 +85,7 @@ def test_a_refusal_in_the_middle_names_and_returns_what_runs(steps: dict[str, An
     done = run()
     assert done["failed"] and done["changed"] is True and done["instances"] == [RUNS]
     assert done["msg"].startswith("No capacity. Launched or started before that, and paid for: i-1 (inf2.xlarge).")
+    assert done["msg"].endswith(fleet.terminate_command("neuron", "eu-west-1"))
 
 
 def test_a_lost_answer_is_not_told_as_nothing(steps: dict[str, Any]) -> None:
