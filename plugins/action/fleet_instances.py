@@ -42,7 +42,7 @@ class ActionModule(ActionBase):
             ec2 = session.client("ec2")
             place = fleet.survey(ec2, session.client("ssm"), options, given["stack"], given["region"])
             # Nothing is made before AWS has said that it would launch the instances.
-            changed, instances = fleet.rehearse(ec2, options, place), place.there
+            changed, instances = fleet.rehearse(ec2, options, place)
             if not self._task.check_mode:
                 changed, instances = fleet.launch(ec2, options, place)
             return {**result, "changed": changed, "instances": instances}

@@ -311,36 +311,53 @@ def _covers(there: Sequence[Mapping[str, Any]], rule: Mapping[str, Any]) -> bool
     )
 
 
+def _missing_rules(
+    options: Mapping[str, Any], place: Place, group: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the rules (in, out) that the fleet's own group lacks; those that others added to it stay."""
+    # Elastic Fabric Adapters of a group reach each other only where the group lets itself in and out.
+    own = [{"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group["GroupId"], "Description": "EFA"}]}]
+    adapters = own if options["efa"] else []
+    ssh = [] if options["ssm"] else _ssh(options["ssh_cidrs"] or place.networks)
+    return (
+        [rule for rule in ssh + adapters if not _covers(group["IpPermissions"], rule)],
+        [rule for rule in adapters if not _covers(group["IpPermissionsEgress"], rule)],
+    )
+
+
 def ensure_groups(ec2: Any, options: Mapping[str, Any], place: Place) -> tuple[bool, list[str]]:
     """Return (whether anything was changed, the security groups): the user's, or the fleet's own with what it lets in.
 
-    Rules and tags that others added to it stay.
+    Tags that others added to it stay.
     """
     if options["security_group_ids"]:
         return False, list(options["security_group_ids"])
     there = found = _own_group(ec2, options, place.vpc)
-    identity = found["GroupId"] if found else ""
     if not found:
         way = "No way in to" if options["ssm"] else "SSH to"
-        identity = ec2.create_security_group(
+        made = ec2.create_security_group(
             GroupName=group_name(options),
             Description=f"{way} the Neuron hosts of the fleet {options['fleet']}",
             VpcId=place.vpc,
             TagSpecifications=[{"ResourceType": "security-group", "Tags": _tags(options)}],
         )["GroupId"]
-        ec2.get_waiter("security_group_exists").wait(GroupIds=[identity])
-        found = ec2.describe_security_groups(GroupIds=[identity])["SecurityGroups"][0]
-    # Elastic Fabric Adapters of a group reach each other only where the group lets itself in and out.
-    own = [{"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": identity, "Description": "EFA"}]}]
-    adapters = own if options["efa"] else []
-    ssh = [] if options["ssm"] else _ssh(options["ssh_cidrs"] or place.networks)
-    ingress = [rule for rule in ssh + adapters if not _covers(found["IpPermissions"], rule)]
-    egress = [rule for rule in adapters if not _covers(found["IpPermissionsEgress"], rule)]
+        ec2.get_waiter("security_group_exists").wait(GroupIds=[made])
+        found = dict(ec2.describe_security_groups(GroupIds=[made])["SecurityGroups"][0])
+    identity = found["GroupId"]
+    ingress, egress = _missing_rules(options, place, found)
     if ingress:
         ec2.authorize_security_group_ingress(GroupId=identity, IpPermissions=ingress)
     if egress:
         ec2.authorize_security_group_egress(GroupId=identity, IpPermissions=egress)
     return bool(not there or ingress or egress), [identity]
+
+
+def _groups_change(ec2: Any, options: Mapping[str, Any], place: Place) -> bool:
+    """Tell whether ensure_groups would change anything."""
+    if options["security_group_ids"]:
+        return False
+    found = _own_group(ec2, options, place.vpc)
+    return not found or any(_missing_rules(options, place, found))
 
 
 def _tags(options: Mapping[str, Any], **more: str) -> list[dict[str, str]]:
@@ -548,35 +565,47 @@ def request(
     }
 
 
-def rehearse(ec2: Any, options: Mapping[str, Any], place: Place) -> bool:
-    """Ask AWS whether it would launch what is missing, which costs nothing; return whether anything is missing."""
-    missing = batches(options, place)
+def _own(options: Mapping[str, Any], place: Place) -> list[dict[str, Any]]:
+    """Return those instances that are there and of the groups; the others are left alone."""
+    kinds = {group["instance_type"] for group in options["groups"] if group["count"] > 0}
+    return [found for found in place.there if found["instance_type"] in kinds]
+
+
+def _stopped(own: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [found for found in own if found["state"] in ("stopping", "stopped")]
+
+
+def rehearse(ec2: Any, options: Mapping[str, Any], place: Place) -> tuple[bool, list[dict[str, Any]]]:
+    """Ask AWS whether it would launch what is missing, which costs nothing; return what launch() would.
+
+    What would be launched has no ID yet, and is not among the instances.
+    """
+    missing, own = batches(options, place), _own(options, place)
     for batch in missing:
         try:
             ec2.run_instances(**request(options, place, batch, options["security_group_ids"]), DryRun=True)
         except ec2.exceptions.ClientError as error:
             if aws.code(str(error)) != "DryRunOperation":
                 raise FleetError(aws.explained(str(error), batch[0])) from error
-    return bool(missing) or any(found["state"] in ("stopping", "stopped") for found in place.there)
+    return bool(missing or _stopped(own) or _groups_change(ec2, options, place)), own
 
 
 def launch(ec2: Any, options: Mapping[str, Any], place: Place) -> tuple[bool, list[dict[str, Any]]]:
-    """Start and launch what is missing, and return (whether anything was, all instances of the groups)."""
+    """Start and launch what is missing, and return (whether anything changed, all instances of the groups)."""
     from botocore.exceptions import BotoCoreError
 
-    kinds = {group["instance_type"] for group in options["groups"] if group["count"] > 0}
-    own = [found for found in place.there if found["instance_type"] in kinds]
+    own = _own(options, place)
     launched: list[dict[str, Any]] = []
     kind = unsure = ""
     try:
         grouped, group_ids = ensure_groups(ec2, options, place)
-        stopped = [found for found in own if found["state"] in ("stopping", "stopped")]
+        stopped = _stopped(own)
         if stopped:
             ids = [found["instance_id"] for found in stopped]
             ec2.get_waiter("instance_stopped").wait(InstanceIds=ids)
             unsure = f"{', '.join(ids)} started"
             ec2.start_instances(InstanceIds=ids)
-            launched, unsure = list(stopped), ""
+            launched, unsure = [*stopped], ""
         for batch in batches(options, place):
             kind, subnet, count = batch
             unsure = f"{count} {kind} in {subnet} were launched"

@@ -209,7 +209,8 @@ def test_what_is_stopped_is_started_and_not_launched_again(account: Account) -> 
     _changed, made = account.launch(("inf2.xlarge", 2))
     account.ec2.stop_instances(InstanceIds=[made[0]["instance_id"]])
     wanted = account.options(("inf2.xlarge", 2))
-    assert fleet.rehearse(account.ec2, wanted, account.survey(wanted)) is True
+    rehearsed, _there = fleet.rehearse(account.ec2, wanted, account.survey(wanted))
+    assert rehearsed
     changed, there = account.launch(("inf2.xlarge", 2))
     assert changed and {found["instance_id"] for found in there} == {found["instance_id"] for found in made}
     assert {found["state"] for found in there} == {"running"}
@@ -217,8 +218,26 @@ def test_what_is_stopped_is_started_and_not_launched_again(account: Account) -> 
 
 def test_a_rehearsal_launches_nothing(account: Account) -> None:
     wanted = account.options(("inf2.xlarge", 1))
-    assert fleet.rehearse(account.ec2, wanted, account.survey(wanted)) is True
-    assert account.ec2.describe_instances()["Reservations"] == []
+    assert fleet.rehearse(account.ec2, wanted, account.survey(wanted)) == (True, [])
+    assert account.ec2.describe_instances()["Reservations"] == [] and account.groups("neuronops-neuron") == []
+
+
+def test_a_rehearsal_says_what_the_launch_then_does(account: Account) -> None:
+    one = ("inf2.xlarge", 1)
+    _changed, made = account.launch(("trn1.2xlarge", 1))
+    account.ec2.stop_instances(InstanceIds=[made[0]["instance_id"]])
+    account.launch(one)
+    cases: list[tuple[bool, dict[str, Any]]] = [
+        (False, {}),  # the stopped instance is of a group that is left out
+        (True, {"ssh_cidrs": ["192.0.2.0/24"]}),  # a rule is missing
+        (True, {"ssm": True, "key_name": "", "instance_profile": "hosts"}),  # a group is missing
+        (False, {"security_group_ids": [account.default_group()]}),
+    ]
+    for changed, more in cases:
+        wanted = account.options(one, **more)
+        rehearsed = fleet.rehearse(account.ec2, wanted, account.survey(wanted))
+        launched = fleet.launch(account.ec2, wanted, account.survey(wanted))
+        assert rehearsed == launched and launched[0] is changed and len(launched[1]) == 1
 
 
 def test_spot_is_asked_for_and_found_again(account: Account) -> None:

@@ -39,8 +39,8 @@ def run(check_mode: bool = False, **more: Any) -> dict[str, Any]:
 def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Have the steps of the launch answer what a test puts here, or raise it."""
     answers: dict[str, Any] = {
-        "survey": SimpleNamespace(there=[RUNS]),
-        "rehearse": True,
+        "survey": None,
+        "rehearse": (True, [RUNS]),
         "launch": (True, [RUNS, RUNS]),
     }
 
