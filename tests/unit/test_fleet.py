@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
+from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.splitter import parse_kv
 from ansible_collections.neuronops.vllm.plugins.filter import aws_explained
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import aws, fleet, options, stacks
@@ -17,6 +18,8 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.stub import Stubber
 from moto import mock_aws
 from moto.backends import get_backend
+
+from tests.unit.role_variables import ROLES, TRUSTED, value
 
 REGION = "eu-west-1"
 STACK = {**stacks.resolve(), "instance_families": ["inf2", "trn1", "trn1n", "trn2"]}
@@ -529,6 +532,32 @@ def test_an_instance_that_aws_takes_back_is_told_with_the_reason(account: Accoun
         fleet.launch(account.ec2, wanted, place)
     assert "i-1 is terminated: Client.VolumeLimitExceeded" in str(refused.value)
     assert [each["instance_id"] for each in refused.value.launched] == ["i-1"]
+
+
+@pytest.mark.parametrize(
+    ("wants_public", "public", "private", "ipv6", "address"),
+    [
+        (False, "198.51.100.7", "10.0.0.7", "", "10.0.0.7"),
+        (True, "198.51.100.7", "10.0.0.7", "", "198.51.100.7"),
+        # Launched before launch_public_address was set.
+        (True, "", "10.0.0.7", "2001:db8::7", "10.0.0.7"),
+        (True, "", "", "2001:db8::7", "2001:db8::7"),
+    ],
+)
+def test_the_address_that_is_waited_for_is_the_one_in_the_message(
+    wants_public: bool, public: str, private: str, ipv6: str, address: str
+) -> None:
+    tasks = DataLoader().load_from_file(str(ROLES / "fleet" / "tasks" / "launch.yml"), **TRUSTED)
+    (task,) = (each for each in tasks if "ansible.builtin.wait_for" in each)
+    item = {"public_ip_address": public, "private_ip_address": private, "ipv6_address": ipv6}
+    known = {
+        **task.get("vars", {}),
+        **task["ansible.builtin.wait_for"],
+        "__fleet_given": {"options": {"public_address": wants_public}},
+        "item": {"instance_id": "i-1", "instance_type": "inf2.xlarge", **item},
+    }
+    assert value("host", known) == address
+    assert f"on port 22 of {address}. Is this machine" in value("msg", known)
 
 
 @pytest.mark.parametrize(
