@@ -568,7 +568,7 @@ def test_the_address_that_is_waited_for_is_the_one_in_the_message(
         ('Could not connect to the endpoint URL: "https://ec2.eu-nowhere-1.amazonaws.com/"', "Is the region right"),
         (
             "An error occurred (AccessDeniedException) when calling the GetParameter operation: No",
-            "permission ssm:GetParameter",
+            "/aws/service/ alone: the ARN of a parameter of your own",
         ),
         ("An error occurred (RequestExpired) when calling the DescribeSubnets operation: x", "aws sso login"),
     ],

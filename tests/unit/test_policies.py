@@ -165,7 +165,7 @@ def test_an_action_that_is_missing_is_named(user: User, action: str) -> None:
 
 def test_a_parameter_that_must_not_be_read_is_told(user: User) -> None:
     said = user.launch(actions(LAUNCH) - {"ssm:GetParameter"}, image_id="", image_ssm_parameter="/x")
-    assert "lack the permission ssm:GetParameter" in said
+    assert "lack the permission ssm:GetParameter" in said and "the ARN of a parameter of your own" in said
 
 
 def test_a_stopped_instance_needs_the_permission_to_start_it(user: User) -> None:
