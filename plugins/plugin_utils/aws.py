@@ -108,10 +108,8 @@ def advice(text: str, instance_type: str = "") -> str:
             f"The credentials lack the permission {action}. docs/iam/launch-policy.json of the collection has all that "
             "launch, terminate and the inventory need"
         )
-        own = (
-            ". It allows parameters below /aws/service/ alone: the ARN of a parameter of your own is to be added there"
-        )
-        return lacking + own if action == "ssm:GetParameter" else lacking
+        own = "It allows parameters below /aws/service/ alone: the ARN of a parameter of your own is to be added there"
+        return f"{lacking}. {own}" if action == "ssm:GetParameter" else lacking
     tip = next((tip for start, tip in ADVICE if found["code"].startswith(start)), "")
     return tip.replace("{family}", "Inf" if instance_type.startswith("inf") else "Trn")
 

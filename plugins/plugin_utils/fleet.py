@@ -641,10 +641,11 @@ def told(launched: Sequence[Mapping[str, Any]], fleet: str, region: str, unsure:
     if not launched and not unsure:
         return "Nothing was launched."
     names = ", ".join(f"{found['instance_id']} ({found['instance_type']})" for found in launched)
-    said = f"Launched or started before that, and paid for: {names}. " if launched else ""
+    said = [f"Launched or started before that, and paid for: {names}."] if launched else []
     if unsure:
-        said += f"It is not known whether {unsure}, as the answer was lost; both playbooks find them by their tags. "
-    return (
-        f"{said}Run launch again, which adds what is missing, or terminate the whole fleet: "
+        said.append(f"It is not known whether {unsure}: the answer was lost. The next run finds them by their tags.")
+    said.append(
+        "Run launch again, which adds what is missing, or terminate the whole fleet: "
         f"{terminate_command(fleet, region)}"
     )
+    return " ".join(said)
