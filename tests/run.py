@@ -129,6 +129,8 @@ SLOW = [
     Part("kill", "pytest tests/kill", minutes=45),
     core_installed("2.21", "3.13"),
     core_unit("2.17", "3.10"),
+    # The one plugin whose real code everybody can have.
+    Part("served-optimum", "pytest tests/served --backend optimum_neuron", minutes=30),
     Part("awx", "pytest tests/awx"),
     Part("hostile", "pytest tests/hostile", minutes=10),
     Part("sanity", BUILD.format("sanity")),
@@ -153,14 +155,12 @@ LONG = [
 # A role's scenario alone, from a bare host; what tests/hostile starts from a shell that is in the way.
 SHORT = "tests/unit/test_wheel_store.py tests/unit/test_stacks.py tests/fleet/test_launch.py"
 ALONE = [
-    # The one plugin whose real code everybody can have.
-    Part("served-optimum", "pytest tests/served --backend optimum_neuron", minutes=30),
     *(molecule(name) for name in ("default", "vllm_server", "vllm", "transformers_neuronx", "neuron_venv")),
     Part("short", f"pytest {SHORT} -k 'not test_launch or launch_groups or negative'"),
 ]
 
 # Of these `make test-all` has the whole, under another name.
-IN_OTHERS = ("unit", "launch", "kill", "server", "core-2.17-unit", "core-2.21-installed")
+IN_OTHERS = ("unit", "launch", "kill", "server", "core-2.17-unit", "core-2.21-installed", "served-optimum")
 KNOWN = {part.name: part for part in SLOW + FAST + LONG + ALONE}
 
 NOT_RUN = 77  # a part's exit status when this machine lacks what it needs; its log says what

@@ -16,9 +16,9 @@ from ansible_collections.neuronops.vllm.plugins.filter import aws_explained
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import aws, fleet, options, stacks
 from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.stub import Stubber
-from moto import mock_aws
 from moto.backends import get_backend
 
+from tests.unit.moto_account import moto_account
 from tests.unit.role_variables import ROLES, TRUSTED, value
 
 REGION = "eu-west-1"
@@ -104,15 +104,8 @@ class Account:
 @pytest.fixture(scope="module")
 def clients() -> Iterator[tuple[Any, Any]]:
     """Make clients once for all tests: to read the description of EC2's API takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "testing")
-        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "MOTO_AMIS_PATH"):
-            patch.delenv(name, raising=False)
-        # So does moto's own list of images.
-        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
-        with mock_aws():
-            yield boto3.client("ec2", region_name=REGION), boto3.client("ssm", region_name=REGION)
+    with moto_account():
+        yield boto3.client("ec2", region_name=REGION), boto3.client("ssm", region_name=REGION)
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import boto3
 import pytest
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import aws, fleet, options, stacks
 from botocore.exceptions import ClientError
-from moto import mock_aws
 from moto.core.authorization import enable_iam_authentication
+
+from tests.unit.moto_account import moto_account
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 REGION = "eu-west-1"
@@ -140,14 +141,8 @@ class User:
 
 @pytest.fixture(scope="module")
 def user() -> Iterator[User]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "testing")
-        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "MOTO_AMIS_PATH"):
-            patch.delenv(name, raising=False)
-        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
-        with mock_aws():
-            yield User()
+    with moto_account():
+        yield User()
 
 
 def test_the_policy_is_enough(user: User) -> None:
