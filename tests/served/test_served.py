@@ -108,6 +108,8 @@ def interpreter(pythons: list[str]) -> str | None:
 def environment(work: Path) -> dict[str, str]:
     return {
         **os.environ,
+        # Packages come from where the sandbox's hosts have them, which know of no pip.conf of this machine.
+        "PIP_CONFIG_FILE": os.environ.get("PIP_CONFIG_FILE", os.devnull),
         "UV_CACHE_DIR": str(CACHE / "uv"),
         "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
         "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".build" / "collections"),
