@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from ansible.errors import AnsibleError
@@ -12,13 +13,25 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import state
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.options import (
+    COLLECTION,
     OptionError,
     converted,
     playbooks,
     prefix,
     roles,
+    specification,
     unknown,
 )
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.stacks import load
+
+# Ansible loads an action in its main process and forks a worker for each task and host: what is read and compiled here
+# is not again in each of them, which took an eighth of a run.
+for name in (*roles(), *playbooks()):
+    specification(name)
+load()
+for kind in ("filter", "lookup"):
+    for path in sorted((COLLECTION / "plugins" / kind).glob("[a-z]*.py")):
+        import_module(f"ansible_collections.neuronops.vllm.plugins.{kind}.{path.stem}")
 
 
 class ActionModule(ActionBase):

@@ -35,28 +35,23 @@ _list:
   elements: raw
 """
 
-import operator
 from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.kept import Kept
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.options import OptionError, converted
 
-# The last answer for each role and option, with the variables that it was made from. A task reads the options of its
-# role dozens of times, and to template them all each time took a third of a run. While the variables are the very same
-# objects, the answer is the same.
-KEPT: dict[tuple[str, ...], tuple[list[str], list[Any], list[Any]]] = {}
+KEPT = Kept()
 
 
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         self.set_options(var_options=variables, direct=kwargs)
         given = variables or {}
-        names, values = list(given), list(given.values())
-        kept_names, kept_values, answer = KEPT.get(tuple(terms), ([], [], []))
-        if answer and names == kept_names and all(map(operator.is_, values, kept_values)):
-            return answer
-        role, *option = terms
+        return KEPT.answer(tuple(terms), given, lambda: self._find(given, *terms))
+
+    def _find(self, given: dict[str, Any], role: str, *option: str) -> list[Any]:
         only = option[0] if option else None
         try:
             options, wrong = converted(role, given, lambda name: self._templar.template(given[name]), only)
@@ -64,6 +59,4 @@ class LookupModule(LookupBase):
             raise AnsibleLookupError(str(error)) from error
         if wrong:
             raise AnsibleLookupError("; ".join(wrong))
-        answer = [options[only]] if only else [options]
-        KEPT[tuple(terms)] = names, values, answer
-        return answer
+        return [options[only]] if only else [options]

@@ -59,25 +59,30 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
+from ansible_collections.neuronops.vllm.plugins.plugin_utils.kept import Kept
 from ansible_collections.neuronops.vllm.plugins.plugin_utils.stacks import StackError, resolve
+
+KEPT = Kept()
 
 
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
         self.set_options(var_options=variables, direct=kwargs)
-        name = terms[0] if terms else self._variable(variables, "neuron_stack")
+        given = variables or {}
+        return KEPT.answer(tuple(terms), given, lambda: [self._find(given, *terms)])
+
+    def _find(self, given: dict[str, Any], *terms: str) -> dict[str, Any]:
+        name = terms[0] if terms else self._variable(given, "neuron_stack")
         try:
-            return [
-                resolve(
-                    name,
-                    overrides=self._variable(variables, "neuron_stack_overrides"),
-                    entries=self._variable(variables, "neuron_stack_entries"),
-                )
-            ]
+            return resolve(
+                name,
+                overrides=self._variable(given, "neuron_stack_overrides"),
+                entries=self._variable(given, "neuron_stack_entries"),
+            )
         except StackError as error:
             raise AnsibleLookupError(str(error)) from error
 
-    def _variable(self, variables: dict[str, Any] | None, name: str) -> Any:
+    def _variable(self, given: dict[str, Any], name: str) -> Any:
         """Return the value of a variable, itself templated, or None where it is not set."""
-        value = (variables or {}).get(name)
+        value = given.get(name)
         return None if value is None else self._templar.template(value)
