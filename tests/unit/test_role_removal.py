@@ -125,6 +125,7 @@ def test_vllm_is_removed_once_with_what_nothing_else_put_there(
     assert not remove("vllm", tmp_path / "none")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("role", PACKAGES_ROLES)
 def test_the_neuron_packages_are_removed_once(role: str, made: Path, remove: Callable[..., bool]) -> None:
     for file in (made / "neuronops").glob("transformers_neuronx.*"):

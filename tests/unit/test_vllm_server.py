@@ -591,6 +591,7 @@ def test_what_an_in_tree_server_cannot_take_is_refused(options: dict[str, Any], 
     assert value("_vllm_server_settings", theirs)["refusals"] == []
 
 
+@pytest.mark.thorough
 @as_root
 def test_a_server_of_nxd_inference_is_checked_and_started(role: Callable[..., str], model: Path) -> None:
     said = role(model=str(model), neuron_stack=NXD)
@@ -698,6 +699,7 @@ def test_an_argument_that_optimum_neuron_does_not_take_is_refused(argument: str)
     assert server.refusals(["--tokenizer=/srv/t", "--no-enable-log-requests"], backend="optimum_neuron") == []
 
 
+@pytest.mark.thorough
 @as_root
 def test_a_server_of_optimum_neuron_is_checked_and_started(role: Callable[..., str], model: Path) -> None:
     said = role("--diff", model=str(model), neuron_stack=OPTIMUM, max_model_len="2048")
