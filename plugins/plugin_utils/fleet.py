@@ -65,12 +65,16 @@ def networks(texts: Iterable[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv
     return list(dict.fromkeys(ipaddress.ip_network(text, strict=False) for text in texts))
 
 
-def _bits(texts: Iterable[str]) -> list[int]:
-    """Return how many bits each network fixes: 0 is the whole world; -1 alone where one is no network."""
+def _world(texts: Iterable[str]) -> bool | None:
+    """Return whether networks, side by side, are a large part of the internet; None where one is no network."""
     try:
-        return [network.prefixlen for network in networks(texts)]
+        known = networks(texts)
     except ValueError:
-        return [-1]
+        return None
+    v4 = ipaddress.collapse_addresses(each for each in known if isinstance(each, ipaddress.IPv4Network))
+    v6 = ipaddress.collapse_addresses(each for each in known if isinstance(each, ipaddress.IPv6Network))
+    # No organisation has more than a /8 in one piece, or of IPv6 a /16.
+    return any(each.prefixlen < 8 for each in v4) or any(each.prefixlen < 16 for each in v6)
 
 
 def problems(options: Mapping[str, Any], stack: Mapping[str, Any]) -> list[str]:
@@ -78,7 +82,7 @@ def problems(options: Mapping[str, Any], stack: Mapping[str, Any]) -> list[str]:
     types = [group["instance_type"] for group in options["groups"]]
     families = list(dict.fromkeys(name.partition(".")[0] for name in types))
     wanted = [group["instance_type"] for group in options["groups"] if group["count"] > 0]
-    bits = _bits(options["ssh_cidrs"])
+    world = _world(options["ssh_cidrs"])
     reservation, spot = options["capacity_reservation_id"], options["spot"]
     checks = (
         (not types, "launch_groups is empty. Name at least one instance type and how many of it."),
@@ -97,11 +101,11 @@ def problems(options: Mapping[str, Any], stack: Mapping[str, Any]) -> list[str]:
             f"predecessors and compiled models need at least {SMALLEST_DISK}.",
         ),
         (
-            -1 in bits,
+            world is None,
             f"launch_ssh_cidrs is {', '.join(options['ssh_cidrs'])}, and should be networks such as 10.0.0.0/16.",
         ),
         (
-            0 in bits and not options["ssh_from_everywhere"],
+            bool(world) and not options["ssh_from_everywhere"],
             f"launch_ssh_cidrs is {', '.join(options['ssh_cidrs'])}, which lets the whole world try to log in. Name "
             "your networks, or say that it is meant with launch_ssh_from_everywhere=true.",
         ),
