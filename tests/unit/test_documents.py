@@ -30,7 +30,18 @@ ROLE_PAGES = sorted(CHECKOUT.glob("roles/*/README.md"))
 REPOSITORY = yaml.safe_load((CHECKOUT / "galaxy.yml").read_text())["repository"]
 
 # Commands by how they begin: the file that runs them too, and the words in it that do. The longest beginning counts.
+NEWCOMER = ("tests/newcomer/test_newcomer.py", '"tutorial.md"')
 RUN_BY = {
+    ". ~/neuronops/bin/activate": NEWCOMER,
+    "ansible neuron -i aws_ec2.yml -m": NEWCOMER,
+    "cd": NEWCOMER,
+    "chmod 600": NEWCOMER,
+    "cp -r ~/.ansible/collections/ansible_collections/neuronops/vllm/inventories": NEWCOMER,
+    "export AWS_PROFILE": NEWCOMER,
+    "export HOST": NEWCOMER,
+    "python3 -m venv": NEWCOMER,
+    "rsync": NEWCOMER,
+    "ansible-playbook neuronops.vllm.verify": NEWCOMER,
     "make demo": ("tests/run.py", "python -m sandbox.demo"),
     "make test": ("tests/run.py", "def main"),
     "ansible-doc -t": ("tests/unit/test_documents.py", "def test_ansible_doc_shows_what_is_named"),
@@ -41,8 +52,6 @@ RUN_BY = {
     "ansible-playbook playbooks/rollback.yml": ("molecule/upgrade/roll_back.yml", "playbooks/rollback.yml"),
     "ansible-playbook neuronops.vllm.site": ("tests/installed.sh", "ansible-playbook neuronops.vllm.site"),
     "ansible-playbook neuronops.vllm.terminate": ("tests/fleet/test_launch.py", "terminate.yml"),
-    # The play that ends it; no test runs the whole of it on hosts.
-    "ansible-playbook neuronops.vllm.verify": ("tests/unit/test_batches.py", "playbooks/verify.yml"),
     "ansible-playbook playbooks/verify.yml": ("tests/unit/test_batches.py", "playbooks/verify.yml"),
     "aws": ("tests/unit/test_documents.py", "def test_a_command_of_the_aws_cli_is_one_of_its_service"),
     "curl http://127.0.0.1:8000/v1/models": ("tests/installed.sh", "http://127.0.0.1:8000/v1/models"),
@@ -51,19 +60,12 @@ RUN_BY = {
 }
 # Commands that no test runs, and why.
 NOT_RUN = {
-    ". ~/neuronops/bin/activate": "the reader's own environment",
-    "ansible neuron": "the reader's own hosts; a command of Ansible's alone, whose arguments are parsed",
+    "ansible neuron -i aws_ec2.yml --become": "loads from the reader's own bucket; its arguments are parsed",
     "ansible-builder": "makes an image in the reader's container engine",
     "ansible-navigator": "runs an image of the reader's container engine",
-    "cd": "the reader's own folder",
-    "chmod 600": "the reader's own key",
-    "cp -r ~/.ansible/collections/ansible_collections/neuronops/vllm/inventories": "the reader's own home",
-    "export AWS_PROFILE": "the reader's own account",
     "git": "fetches from GitHub",
     "journalctl --unit": "follows what a host says, without an end",
     "pip install": "the reader's own environment",
-    "python3 -m venv": "the reader's own environment",
-    "rsync": "the reader's own model",
 }
 CLIS = {
     "ansible": ("adhoc", "AdHocCLI"),
