@@ -152,3 +152,25 @@ def test_the_driver_reboots_a_host_only_where_what_it_serves_may_stop(reboot: st
     if may is not None:  # site.yml says so; on ansible-core 2.17 as a text
         known["__neuron_driver_may_reboot"] = may
     assert value("__neuron_driver_reboots", known) in (reboots, str(reboots))
+
+
+# What is a fact of the site, and not of a role, is said once; a mirror was asked by all roles but one.
+@pytest.mark.parametrize("role", ["transformers_neuronx", "nxd_inference", "vllm"])
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("installer", "pip"),
+        ("lock_path", "/srv/locks"),
+        ("lock_refresh", True),
+        ("lock_resolver", "host-1"),
+        ("index_url", "https://mirror.example.com/simple"),
+        ("wheelhouse", "/srv/wheels"),
+        ("ca_file", "/etc/ssl/company.pem"),
+        ("environment", {"HTTPS_PROXY": "http://proxy.example.com:3128"}),
+    ],
+)
+def test_what_is_said_of_the_environment_holds_for_what_is_installed_into_it(role: str, option: str, said: Any) -> None:
+    defaults = read(role, "defaults")
+    assert value(f"{role}_{option}", {**defaults, f"neuron_venv_{option}": said}) == said
+    given = {**defaults, f"neuron_venv_{option}": said, f"{role}_{option}": "own"}
+    assert value(f"{role}_{option}", given) == "own"
