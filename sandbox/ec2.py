@@ -224,6 +224,7 @@ class Reconciler:
         self.subnet_id = subnet_id
         # Tried once: a host that does not start is reported and left alone, not started for ever.
         self.failed: set[str] = set()
+        self.images: dict[str, str] = {}  # those that were made of an instance, with what has its files
 
     def instances(self) -> dict[str, dict[str, Any]]:
         pages = self.ec2.get_paginator("describe_instances").paginate(
@@ -244,6 +245,7 @@ class Reconciler:
             for entry in hosts.listing(self.settings)
             if "neuronops.instance" in entry
         }
+        self.keep_images({identity: entry["name"] for identity, entry in there.items()})
         states = {identity: instance["State"]["Name"] for identity, instance in wanted.items()}
         for identity, entry in there.items():
             state = states.get(identity, "terminated")
@@ -263,6 +265,22 @@ class Reconciler:
             with ThreadPoolExecutor(max_workers=4) as pool:
                 list(pool.map(self.launch, new))
 
+    def made(self) -> dict[str, str]:
+        """The images of the account's own, with the instances that they were made of, as their tags say."""
+        found = {}
+        for each in self.ec2.describe_images(Owners=["self"])["Images"]:
+            tags = {tag["Key"]: tag["Value"] for tag in each.get("Tags", [])}
+            found[each["ImageId"]] = tags.get("neuronops:instance", "")
+        return found
+
+    def keep_images(self, containers: dict[str, str]) -> None:
+        """Have the files of an instance as an image when an AMI is made of it."""
+        for made, identity in self.made().items():
+            if identity in containers and made not in self.images:
+                self.images[made] = f"{self.settings.image}:{made}"
+                docker("commit", containers[identity], self.images[made])
+                print(f"{made}: made of {identity}", flush=True)
+
     def launch(self, instance: dict[str, Any]) -> None:
         identity, address = instance["InstanceId"], instance["PrivateIpAddress"]
         try:
@@ -275,7 +293,7 @@ class Reconciler:
                 name=f"ip-{address.replace('.', '-')}",
                 address=address,
                 instance_type=instance["InstanceType"],
-                image=image.ensure(self.settings, system_of(name)),
+                image=self.images.get(instance["ImageId"]) or image.ensure(self.settings, system_of(name)),
                 public_key=key,
                 labels={"neuronops.instance": identity},
             )

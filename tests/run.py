@@ -149,6 +149,7 @@ LONG = [
     Part("server-all", "pytest tests/server", needs_sandbox=True, minutes=60),
     Part("served", "pytest tests/served --all", minutes=60),
     Part("newcomer", "pytest tests/newcomer", minutes=40),
+    Part("bake", "pytest tests/bake", minutes=40),
     Part("fuzz-long", f"{FUZZ_TOOLS} && NEURONOPS_FUZZ=20000 pytest tests/fuzz", minutes=45),
     *(molecule(name) for name in ("hardened", "upgrade", "oldest")),
     *(faults(name) for name in ("neuron_driver", "neuron_venv", "transformers_neuronx", "vllm", "vllm_server")),

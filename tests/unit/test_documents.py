@@ -47,6 +47,7 @@ RUN_BY = {
     "ansible-doc -t": ("tests/unit/test_documents.py", "def test_ansible_doc_shows_what_is_named"),
     "ansible-galaxy collection install": ("tests/installed.sh", "ansible-galaxy collection install"),
     "ansible-inventory -i aws_ec2.yml --graph": ("sandbox/fleet.py", "ansible-inventory"),
+    "ansible-playbook neuronops.vllm.bake_image": ("tests/bake/test_bake.py", 'run("bake_image"'),
     "ansible-playbook neuronops.vllm.launch": ("tests/fleet/test_launch.py", "launch.yml"),
     "ansible-playbook neuronops.vllm.rollback": ("molecule/upgrade/roll_back.yml", "playbooks/rollback.yml"),
     "ansible-playbook playbooks/rollback.yml": ("molecule/upgrade/roll_back.yml", "playbooks/rollback.yml"),
@@ -293,10 +294,10 @@ def test_ansible_doc_shows_what_is_named(command: str) -> None:
 def test_the_playbooks_that_are_named_load() -> None:
     named = {match for _where, command in SHOWN for match in re.findall(r"neuronops\.vllm\.\w+(?= -)", command)}
     playbooks = sorted(name for name in named if (CHECKOUT / "playbooks" / f"{name.split('.')[-1]}.yml").is_file())
-    assert len(playbooks) == 5
+    assert len(playbooks) == 6
     done = ansible("ansible-playbook", "--syntax-check", "-i", "localhost,", *playbooks)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("playbook: ") == 5
+    assert done.stdout.count("playbook: ") == 6
 
 
 def links(page: Path) -> list[str]:

@@ -20,8 +20,8 @@ from tests.unit.role_variables import read, value
 CHECKOUT = Path(__file__).resolve().parents[2]
 # The roles `options` and `neuron_packages` have none of their own: they check, or act on, those of the others.
 WITH_OPTIONS = sorted(path.parent.parent for path in CHECKOUT.glob("roles/*/meta/argument_specs.yml"))
-# The role `fleet` acts on AWS and on no host: its options are those of the playbooks launch and terminate, with the
-# defaults of the specification alone, and its proof is tests/fleet, which runs both against moto's EC2.
+# The role `fleet` acts on AWS: its options are those of launch, terminate and bake_image, with the defaults of the
+# specification alone, and its proof is tests/fleet and tests/bake, which run them against moto's EC2.
 FLEET = CHECKOUT / "roles" / "fleet"
 ROLES = [role for role in WITH_OPTIONS if role != FLEET]
 
@@ -85,9 +85,9 @@ def test_every_role_has_a_scenario(role: Path) -> None:
     assert (CHECKOUT / "molecule" / role.name / "molecule.yml").is_file()
 
 
-def test_launch_and_terminate_are_entry_points_of_the_role_fleet() -> None:
+def test_the_playbooks_for_aws_are_entry_points_of_the_role_fleet() -> None:
     specs = yaml.safe_load((FLEET / "meta" / "argument_specs.yml").read_text())["argument_specs"]
-    assert set(specs) == {"launch", "terminate"}
+    assert set(specs) == {"launch", "terminate", "bake_image"}
     for point, spec in specs.items():
         assert (FLEET / "tasks" / f"{point}.yml").is_file()
         # What checks the options reads them here, and nowhere else.
@@ -101,14 +101,14 @@ def test_launch_and_terminate_are_entry_points_of_the_role_fleet() -> None:
         assert used <= set(spec["options"])
 
 
-def test_ansible_doc_shows_the_options_of_launch_and_terminate() -> None:
+def test_ansible_doc_shows_the_options_of_the_playbooks_for_aws() -> None:
     command = ["ansible-doc", "-t", "role", "neuronops.vllm.fleet", "--json"]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg")}
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True)
     points = json.loads(done.stdout)["neuronops.vllm.fleet"]["entry_points"]
     for point, spec in points.items():
         assert set(spec["options"]) == set(options.specification(point))
-    assert set(points) == {"launch", "terminate"}
+    assert set(points) == {"launch", "terminate", "bake_image"}
 
 
 @pytest.mark.parametrize(

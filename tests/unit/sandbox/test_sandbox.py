@@ -276,6 +276,7 @@ class TestReconciler:
         monkeypatch.setattr(
             ec2.Reconciler, "launch", lambda self, instance: calls.append(("launch", instance["InstanceId"]))
         )
+        monkeypatch.setattr(ec2.Reconciler, "made", lambda self: {})
         return calls
 
     @pytest.mark.parametrize(
@@ -308,10 +309,26 @@ class TestReconciler:
         reconciler.step()
         assert done == follows
 
+    def test_an_image_of_an_instance_has_its_files(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch, done: list[tuple[str, ...]]
+    ) -> None:
+        entry = {"neuronops.instance": "i-1", "name": "unit-host", "state": "running"}
+        monkeypatch.setattr(hosts, "listing", lambda _: [entry])
+        reconciler = ec2.Reconciler(settings, None, "subnet-1")
+        monkeypatch.setattr(
+            reconciler, "instances", lambda: {"i-1": {"InstanceId": "i-1", "State": {"Name": "running"}}}
+        )
+        monkeypatch.setattr(reconciler, "made", lambda: {"ami-1": "i-1", "ami-2": "", "ami-3": "i-gone"})
+        reconciler.step()
+        reconciler.step()
+        assert done == [("commit", f"{settings.image}:ami-1")]
+        assert reconciler.images == {"ami-1": f"{settings.image}:ami-1"}
+
     def test_a_host_that_does_not_start_is_tried_once(
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         instance = {"InstanceId": "i-1", "PrivateIpAddress": "10.250.0.4", "State": {"Name": "running"}}
+        monkeypatch.setattr(ec2.Reconciler, "made", lambda self: {})
         reconciler = ec2.Reconciler(settings, None, "subnet-1")
         monkeypatch.setattr(reconciler, "instances", lambda: {"i-1": instance})
         monkeypatch.setattr(hosts, "listing", lambda _: [])

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An image of a host that serves, and a host that is launched from it: it serves, and site.yml has nothing to do there.
+
+Standing in: EC2, where an image is what is on the container's disk, and the light stack, whose vLLM computes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sandbox import ec2, lifecycle
+from sandbox.fleet import CHECKOUT, Fleet, plain
+from sandbox.settings import SandboxError, Settings
+
+LOG = CHECKOUT / ".build" / "logs" / "bake.log"
+KEPT = ("/etc/machine-id", "/etc/ssh/ssh_host_ed25519_key.pub", "/home/ubuntu/.ssh/authorized_keys")
+
+
+class Account(Fleet):
+    """A fleet of one host, and the images that were made."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        LOG.parent.mkdir(parents=True, exist_ok=True)
+        LOG.write_text("", encoding="utf-8")
+        super().__init__(settings, LOG, lambda _: None)
+        state = ec2.read(settings) or {}
+        self.ec2 = ec2.client(state["endpoint"])
+        self.folder, self.runs = folder, 0
+        launch = {"subnet_id": state["subnet_id"], "key_name": state["key_name"]}
+        launch |= {"groups": [{"instance_type": "inf2.xlarge", "count": 1}]}
+        self.variables: dict[str, Any] = {
+            **yaml.safe_load(settings.variables_file.read_text()),
+            **yaml.safe_load((CHECKOUT / "sandbox" / "light.yml").read_text()),
+            **{f"launch_{name}": value for name, value in launch.items()},
+            "neuron_stack": "light-1",
+            "neuron_state": str(folder / "state"),
+        }
+
+    def run(self, playbook: str, **more: Any) -> dict[str, dict[str, int]]:
+        self.runs += 1
+        file = self.folder / f"variables-{self.runs}.yml"
+        file.write_text(json.dumps({**self.variables, **more}))
+        return self.playbook(f"{playbook}.yml", file)
+
+    def host(self) -> tuple[str, str]:
+        """The instance's id and address."""
+        ((name, variables),) = self.inventory().items()
+        return name, plain(variables["ansible_host"])
+
+    def images(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ec2.describe_images(Owners=["self"])["Images"]
+        return found
+
+    def read(self, address: str, paths: tuple[str, ...] = KEPT) -> dict[str, str]:
+        return {path: self.remote(address, ["sudo", "cat", path]) for path in paths}
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NEURONOPS_SANDBOX_NAME", "neuronops-bake")
+        patch.setenv("NEURONOPS_SANDBOX_SUBNET", "10.250.0.0/24")
+        settings = Settings.from_environment()
+        try:
+            lifecycle.up(settings)
+            yield Account(settings, tmp_path_factory.mktemp("fleet"))
+        finally:
+            lifecycle.down(settings)
+
+
+def changed(counts: dict[str, dict[str, int]]) -> int:
+    return sum(host["changed"] for host in counts.values())
+
+
+def test_a_host_of_the_image_has_nothing_left_to_do(account: Account) -> None:
+    jammy = ec2.image_name("jammy-22.04")
+    account.run("launch", launch_image_name=jammy)
+    identity, address = account.host()
+
+    # What no image can be made of.
+    with pytest.raises(SandboxError, match="bake_image_host is required, and is not set"):
+        account.run("bake_image")
+    with pytest.raises(SandboxError, match="bake_image_host is i-none, and the group neuron of the inventory has i-"):
+        account.run("bake_image", bake_image_host="i-none")
+    with pytest.raises(SandboxError) as refused:
+        account.run("bake_image", bake_image_host=identity)
+    said = " ".join(str(refused.value).split())
+    assert f"{identity} has no whole release, and its server does not answer" in said
+    assert "run neuronops.vllm.site first. Nothing was changed." in said
+
+    account.run("site")
+    before = account.read(address)
+    no_instance = r"i-0123456789abcdef0 is no running instance that these\s+credentials see in us-east-1"
+    with pytest.raises(SandboxError, match=no_instance):
+        account.run("bake_image", bake_image_host=identity, ec2_instance_id="i-0123456789abcdef0")
+    assert account.read(address) == before and account.images() == []
+
+    assert changed(account.run("bake_image", bake_image_host=identity, bake_image_tags={"team": "a"})) > 0
+    (made,) = account.images()
+    tags = {tag["Key"]: tag["Value"] for tag in made["Tags"]}
+    assert made["Name"] == f"neuronops-{tags['neuronops:release']}" and made["Public"] is False
+    assert (tags["neuronops:stack"], tags["neuronops:instance"], tags["team"]) == ("light-1", identity, "a")
+
+    account.run("terminate", terminate_confirm="neuron")
+    account.run("launch", launch_image_id=made["ImageId"])
+    another, address = account.host()
+    assert another != identity
+    # Its server started with it, and it is a host of its own.
+    assert '"object"' in account.remote(
+        address, ["curl", "-sf", "--retry", "20", "--retry-connrefused", "http://127.0.0.1:8000/v1/models"]
+    )
+    after = account.read(address)
+    assert not {path for path in KEPT[:2] if after[path] == before[path]}
+    assert changed(account.run("site")) == 0
+
+    # The image of that release is there.
+    counts = account.run("bake_image", bake_image_host=another)
+    assert changed(counts) == 0 and len(account.images()) == 1
+    assert re.search(rf"{made['ImageId']} +neuronops-light-1-\S+ is there already", LOG.read_text())
