@@ -107,6 +107,21 @@ def _publish() -> None:
         )
 
 
+def _take_tags_of_snapshots() -> None:
+    """Let CreateImage have tags for the snapshots too, which moto refuses; nothing here asks for those."""
+    from moto.ec2.models.amis import AmiBackend
+
+    create = AmiBackend.create_image
+
+    def create_image(
+        self: Any, instance_id: str, name: str, description: str, tag_specifications: list[dict[str, Any]]
+    ) -> Any:
+        kept = [entry for entry in tag_specifications if entry["ResourceType"] != "snapshot"]
+        return create(self, instance_id, name, description, kept)
+
+    AmiBackend.create_image = create_image
+
+
 def credentials() -> dict[str, str]:
     """What a client of the stand-in sends; moto accepts anything."""
     return {"AWS_ACCESS_KEY_ID": "sandbox", "AWS_SECRET_ACCESS_KEY": "sandbox", "AWS_REGION": REGION}
@@ -314,6 +329,7 @@ def serve(settings: Settings, port: int) -> None:
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     _publish()
+    _take_tags_of_snapshots()
 
     class Quiet(WSGIRequestHandler):
         def log_request(self, *_: Any) -> None:
