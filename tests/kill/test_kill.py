@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 from concurrent.futures import Future
 
+import pytest
+
 from tests.kill.client import longest_gap, lost, most_away_at_once
 from tests.kill.draw import Draw
 from tests.kill.faults import fleet
@@ -30,6 +32,7 @@ def judge(outcomes: list[Future[Outcome]]) -> None:
 
 
 # First and alone, before the trials load the machine.
+@pytest.mark.thorough
 def test_a_fleet_of_four_changes_its_stack_one_host_at_a_time(lab: Lab) -> None:
     series, install, upgraded = SERIES["upgrade"], lab.reference("install"), lab.reference("upgrade")
     with fleet(lab, 4) as machines, contextlib.ExitStack() as stack:
