@@ -36,8 +36,8 @@ python: env  ## Print the path of that environment's interpreter.
 
 .PHONY: lock
 lock: env  ## Resolve requirements/*.in again into the pinned *.txt.
-	cd requirements && for file in *.in; do uv pip compile --quiet --upgrade --universal \
-		--python-version $$(case $$file in *2.17*) echo 3.10;; *2.20*) echo 3.12;; *2.21*) echo 3.13;; *) echo 3.11;; esac) \
+	for file in requirements/*.in docs/pull/*.in; do uv pip compile --quiet --upgrade --universal \
+		--python-version $$(case $$file in *2.17*|*pull*) echo 3.10;; *2.20*) echo 3.12;; *2.21*) echo 3.13;; *) echo 3.11;; esac) \
 		--generate-hashes --no-header --no-annotate --output-file $${file%.in}.txt $$file || exit 1; done
 
 .PHONY: docs

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Stand-in EC2: moto answers the API on the loopback, and each running instance becomes a container at its address.
 
-`start()` runs `python -m sandbox.ec2` in a session of its own; that process is the API and the one that keeps the
-containers equal to the instances: running, stopped, terminated.
+The containers reach it too, at the sandbox's own network, as instances reach AWS. `start()` runs `python -m
+sandbox.ec2` in a session of its own; that process is the API and the one that keeps the containers equal to the
+instances: running, stopped, terminated.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -314,6 +316,9 @@ class Reconciler:
             )
             hosts.start(self.settings, host)
             print(f"{identity}: {instance['InstanceType']} at {address}", flush=True)
+            data = self.ec2.describe_instance_attribute(InstanceId=identity, Attribute="userData")["UserData"]
+            if data.get("Value"):
+                hosts.run_user_data(self.settings, host, base64.b64decode(data["Value"]))
         except Exception as error:
             self.failed.add(identity)
             print(f"{identity}: could not be started: {error}", flush=True)
@@ -335,13 +340,19 @@ def serve(settings: Settings, port: int) -> None:
         def log_request(self, *_: Any) -> None:
             """Not one line for each of the reconciler's questions."""
 
-    server = make_server(
-        "127.0.0.1", port, DomainDispatcherApplication(create_backend_app), threaded=True, request_handler=Quiet
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    application = DomainDispatcherApplication(create_backend_app)
+    server = make_server("127.0.0.1", port, application, threaded=True, request_handler=Quiet)
+    inside = make_server(settings.gateway, 0, application, threaded=True, request_handler=Quiet)
+    for each in (server, inside):
+        threading.Thread(target=each.serve_forever, daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
     ec2 = client(endpoint)
-    state: dict[str, Any] = {"pid": os.getpid(), "endpoint": endpoint, **_seed(ec2, settings)}
+    state: dict[str, Any] = {
+        "pid": os.getpid(),
+        "endpoint": endpoint,
+        "endpoint_of_hosts": f"http://{settings.gateway}:{inside.server_port}",
+        **_seed(ec2, settings),
+    }
     partial = state_file(settings).with_suffix(".partial")
     partial.write_text(json.dumps(state, indent=2) + "\n")
     partial.replace(state_file(settings))
@@ -358,6 +369,7 @@ def serve(settings: Settings, port: int) -> None:
             ended.wait(2)
     with contextlib.suppress(Exception):
         server.shutdown()
+        inside.shutdown()
 
 
 if __name__ == "__main__":

@@ -76,6 +76,16 @@ def start(settings: Settings, host: Host) -> None:
         raise
 
 
+def run_user_data(settings: Settings, host: Host, script: bytes) -> None:
+    """Start what an instance is given to run at its first boot, as cloud-init does: as root, with its log in a file."""
+    container, path = container_name(settings, host.name), "/var/lib/cloud/instance/scripts/part-001"
+    write = f"mkdir -p $(dirname {path}) && cat > {path} && chmod 0700 {path}"
+    docker("exec", "--interactive", container, "sh", "-c", write, stdin=script)
+    log = "/var/log/cloud-init-output.log"
+    run = f'env -u HOME {path} >> {log} 2>&1; echo "ended with status $?" >> {log}'
+    docker("exec", "--detach", container, "sh", "-c", run)
+
+
 def _wait_for_ssh(settings: Settings, container: str, address: str) -> None:
     deadline = time.monotonic() + BOOT_SECONDS
     while True:

@@ -150,6 +150,7 @@ LONG = [
     Part("served", "pytest tests/served --all", minutes=60),
     Part("newcomer", "pytest tests/newcomer", minutes=40),
     Part("bake", "pytest tests/bake", minutes=40),
+    Part("pull", "pytest tests/pull", minutes=40),
     Part("fuzz-long", f"{FUZZ_TOOLS} && NEURONOPS_FUZZ=20000 pytest tests/fuzz", minutes=45),
     *(molecule(name) for name in ("hardened", "upgrade", "oldest")),
     *(faults(name) for name in ("neuron_driver", "neuron_venv", "transformers_neuronx", "vllm", "vllm_server")),

@@ -76,7 +76,7 @@ CLIS = {
     "ansible-playbook": ("playbook", "PlaybookCLI"),
 }
 # Options and commands of the AWS CLI itself, which no service has.
-GLOBAL = {"output", "query", "region", "profile"}
+GLOBAL = {"cli-input-json", "output", "query", "region", "profile"}
 OWN = ("aws configure", "aws s3", "aws sso login")
 
 
