@@ -43,9 +43,10 @@ class Fleet:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def playbook(self, name: str, variables: Path) -> dict[str, dict[str, int]]:
+    def playbook(self, name: str, variables: Path, *arguments: str) -> dict[str, dict[str, int]]:
         """Run a playbook over the inventory, showing each task, and return its recap."""
         command = ["ansible-playbook", "-i", "inventories/aws_ec2.yml", f"playbooks/{name}", "-e", f"@{variables}"]
+        command += arguments
         process = subprocess.Popen(
             command,
             cwd=CHECKOUT,

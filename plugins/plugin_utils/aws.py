@@ -104,9 +104,12 @@ def advice(text: str, instance_type: str = "") -> str:
     named = _ACTION.search(text)
     if named or found["code"] in _DENIED:
         action = named["action"] if named else f"{_SERVICES.get(found['operation'], 'ec2')}:{found['operation']}"
+        policy, who = ("launch", "launch, terminate and the inventory need")
+        if found["operation"] == "CreateImage":
+            policy, who = ("image", "bake_image needs")
         lacking = (
-            f"The credentials lack the permission {action}. docs/iam/launch-policy.json of the collection has all that "
-            "launch, terminate and the inventory need"
+            f"The credentials lack the permission {action}. docs/iam/{policy}-policy.json of the collection has all "
+            f"that {who}"
         )
         own = "It allows parameters below /aws/service/ alone: the ARN of a parameter of your own is to be added there"
         return f"{lacking}. {own}" if action == "ssm:GetParameter" else lacking

@@ -20,6 +20,8 @@ from sandbox.fleet import CHECKOUT, Fleet, plain
 from sandbox.settings import SandboxError, Settings
 
 LOG = CHECKOUT / ".build" / "logs" / "bake.log"
+SERVES = ["curl", "-sf", "--retry", "20", "--retry-connrefused", "http://127.0.0.1:8000/v1/models"]
+KEYS_OF_ROOT, KEY = "/root/.ssh/authorized_keys", "ssh-ed25519-of-somebody-else"
 KEPT = ("/etc/machine-id", "/etc/ssh/ssh_host_ed25519_key.pub", "/home/ubuntu/.ssh/authorized_keys")
 
 
@@ -43,11 +45,11 @@ class Account(Fleet):
             "neuron_state": str(folder / "state"),
         }
 
-    def run(self, playbook: str, **more: Any) -> dict[str, dict[str, int]]:
+    def run(self, playbook: str, *arguments: str, **more: Any) -> dict[str, dict[str, int]]:
         self.runs += 1
         file = self.folder / f"variables-{self.runs}.yml"
         file.write_text(json.dumps({**self.variables, **more}))
-        return self.playbook(f"{playbook}.yml", file)
+        return self.playbook(f"{playbook}.yml", file, *arguments)
 
     def host(self) -> tuple[str, str]:
         """The instance's id and address."""
@@ -97,11 +99,16 @@ def test_a_host_of_the_image_has_nothing_left_to_do(account: Account) -> None:
 
     account.run("site")
     before = account.read(address)
+    assert changed(account.run("bake_image", "--check", bake_image_host=identity)) > 0
+    assert account.read(address) == before and account.images() == []
+    account.remote(address, SERVES)
     no_instance = r"i-0123456789abcdef0 is no running instance that these\s+credentials see in us-east-1"
     with pytest.raises(SandboxError, match=no_instance):
         account.run("bake_image", bake_image_host=identity, ec2_instance_id="i-0123456789abcdef0")
     assert account.read(address) == before and account.images() == []
 
+    # Whoever may enter this host may not enter those that are made of it.
+    account.remote(address, ["sudo", "sh", "-c", f"mkdir -p /root/.ssh && echo {KEY} > {KEYS_OF_ROOT}"])
     assert changed(account.run("bake_image", bake_image_host=identity, bake_image_tags={"team": "a"})) > 0
     (made,) = account.images()
     tags = {tag["Key"]: tag["Value"] for tag in made["Tags"]}
@@ -113,9 +120,8 @@ def test_a_host_of_the_image_has_nothing_left_to_do(account: Account) -> None:
     another, address = account.host()
     assert another != identity
     # Its server started with it, and it is a host of its own.
-    assert '"object"' in account.remote(
-        address, ["curl", "-sf", "--retry", "20", "--retry-connrefused", "http://127.0.0.1:8000/v1/models"]
-    )
+    assert '"object"' in account.remote(address, SERVES)
+    assert account.remote(address, ["sudo", "sh", "-c", f"cat {KEYS_OF_ROOT} || true"]) == ""
     after = account.read(address)
     assert not {path for path in KEPT[:2] if after[path] == before[path]}
     assert changed(account.run("site")) == 0

@@ -11,6 +11,7 @@ from typing import Any
 
 import boto3
 import pytest
+from ansible.plugins.loader import lookup_loader
 from ansible_collections.neuronops.vllm.plugins.plugin_utils import aws, fleet, options, stacks
 from botocore.exceptions import ClientError
 from moto.core.authorization import enable_iam_authentication
@@ -19,9 +20,9 @@ from tests.unit.moto_account import moto_account
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 REGION = "eu-west-1"
-LAUNCH, HOST = (
+LAUNCH, HOST, IMAGE = (
     json.loads((CHECKOUT / "docs" / "iam" / f"{name}-policy.json").read_text(encoding="utf-8"))
-    for name in ("launch", "host")
+    for name in ("launch", "host", "image")
 )
 # What launch calls through boto3 for On-Demand instances, and moto enforces.
 CALLED = (
@@ -208,3 +209,41 @@ def test_moto_lets_the_host_read_the_model_and_nothing_else(user: User) -> None:
             own.get_object(Bucket="example-models", Key="other/config.json")
         with pytest.raises(ClientError, match="AccessDenied"):
             own.put_object(Bucket="example-models", Key="llama/config.json", Body=b"")
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, key: dict[str, str], instance: str) -> str:
+    """What the lookup says to a user with these keys."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    lookup = lookup_loader.get("neuronops.vllm.image_refusal", loader=None, templar=None)
+    (said,) = lookup.run([instance], {}, name="mine", region=REGION)
+    return str(said)
+
+
+def test_who_may_not_make_an_image_hears_of_it_before_the_host_is_cleaned(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = user.options()
+    _changed, made = fleet.launch(user.ec2, wanted, fleet.survey(user.ec2, None, wanted, stacks.resolve(), REGION))
+    instance = made[0]["instance_id"]
+    user.iam.create_user(UserName="baker")
+    key = user.iam.create_access_key(UserName="baker")["AccessKey"]
+    # moto compares actions alone: neither resources of EC2 nor conditions.
+    allowed = {"Effect": "Allow", "Action": sorted(actions(IMAGE)), "Resource": "*"}
+    with enable_iam_authentication():
+        said = aws.explained(refusal(monkeypatch, key, instance))
+    assert "lack the permission ec2:CreateImage. docs/iam/image-policy.json of the collection has all that" in said
+    document = json.dumps({**IMAGE, "Statement": [allowed]})
+    user.iam.put_user_policy(UserName="baker", PolicyName="image", PolicyDocument=document)
+    with enable_iam_authentication():
+        assert refusal(monkeypatch, key, instance) == ""
+    assert user.ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": ["mine"]}])["Images"] == []
+
+
+def test_an_image_is_made_of_what_launch_made_alone() -> None:
+    assert actions(IMAGE) == {"ec2:CreateImage", "ec2:CreateTags", "ec2:DescribeImages", "ec2:DescribeInstances"}
+    by_sid = {statement["Sid"]: statement for statement in IMAGE["Statement"]}
+    assert by_sid["MakeAnImageOfWhatLaunchMade"]["Condition"] == {
+        "StringEquals": {"aws:ResourceTag/neuronops:made-by": fleet.MADE_BY}
+    }
+    assert by_sid["TagThem"]["Condition"] == {"StringEquals": {"ec2:CreateAction": "CreateImage"}}
