@@ -10,7 +10,14 @@ import re
 # How botocore words every error that AWS answers, and how AWS names the action that a policy does not allow.
 _ANSWERED = re.compile(r"An error occurred \((?P<code>[A-Za-z0-9.]+)\) when calling the (?P<operation>[A-Za-z0-9]+) op")
 _ACTION = re.compile(r"not authorized to perform: (?P<action>[a-z0-9-]+:[A-Za-z0-9]+)")
-_SERVICES = {"GetParameter": "ssm", "GetParameters": "ssm"}
+_SERVICES = {
+    "GetParameter": "ssm",
+    "GetParameters": "ssm",
+    "DescribeTargetGroups": "elasticloadbalancing",
+    "DescribeTargetHealth": "elasticloadbalancing",
+    "DeregisterTargets": "elasticloadbalancing",
+    "RegisterTargets": "elasticloadbalancing",
+}
 _DENIED = ("UnauthorizedOperation", "AccessDenied", "AccessDeniedException")
 _CREDENTIALS = (
     "`aws sts get-caller-identity` shows whose credentials are used. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID, "
@@ -61,6 +68,14 @@ ADVICE: tuple[tuple[str, str], ...] = (
     ("InvalidParameterValue", "If it is the instance profile: `aws iam list-instance-profiles` shows those there are"),
     ("NoSuchEntity", "Set launch_instance_profile to one of `aws iam list-instance-profiles`"),
     ("ParameterNotFound", "`aws ssm get-parameters-by-path --path /aws/service/neuron --recursive` lists AWS's own"),
+    (
+        "TargetGroupNotFound",
+        "`aws elbv2 describe-target-groups` lists those of the region; name one in neuron_target_groups",
+    ),
+    (
+        "InvalidTarget",
+        "The host is not in the VPC of the target group, or does not run: see `aws ec2 describe-instances`",
+    ),
     ("DependencyViolation", "Something still uses it: detach that first, then run this again"),
     ("OptInRequired", "The account is not signed up for this: its administrator has to accept it in AWS's console"),
     ("PendingVerification", "AWS is still verifying the account for this region; it sends a mail when that is done"),
@@ -107,6 +122,8 @@ def advice(text: str, instance_type: str = "") -> str:
         policy, who = ("launch", "launch, terminate and the inventory need")
         if found["operation"] == "CreateImage":
             policy, who = ("image", "bake_image needs")
+        elif found["operation"].endswith(("Targets", "TargetGroups", "TargetHealth")):
+            policy, who = ("targets", "neuron_target_groups needs")
         lacking = (
             f"The credentials lack the permission {action}. docs/iam/{policy}-policy.json of the collection has all "
             f"that {who}"

@@ -70,7 +70,14 @@ class Run:
         return hosts
 
 
-def turns(tmp_path: Path, hosts: dict[str, dict[str, Any]], batches: list[Any], percentage: int = 0) -> Run:
+def turns(
+    tmp_path: Path,
+    hosts: dict[str, dict[str, Any]],
+    batches: list[Any],
+    percentage: int = 0,
+    groups: tuple[str, ...] = (),
+    endpoint: str = "",
+) -> Run:
     """Give each host its turn."""
     (tmp_path / "library").mkdir(exist_ok=True)
     (tmp_path / "library" / "told.py").write_text(TOLD)
@@ -89,7 +96,12 @@ def turns(tmp_path: Path, hosts: dict[str, dict[str, Any]], batches: list[Any], 
         "vllm_server_must_activate": True,
         "__site_release": {"path": "/opt/one"},
         "__site_turn_file": f"{tmp_path}/turn-{{{{ inventory_hostname }}}}",
-        "__site_hooks": {"before_activation": f"{tmp_path}/before.yml", "after_activation": f"{tmp_path}/after.yml"},
+        "__site_hooks": {
+            "before_activation": f"{tmp_path}/before.yml",
+            "after_activation": f"{tmp_path}/after.yml",
+            "target_groups": groups,
+            "target_timeout": 1,
+        },
     }
     facts = {"__site_activate": list(hosts), "__site_batches": batches, "__site_max_fail_percentage": percentage}
     first = {"hosts": "localhost", "gather_facts": False, "tasks": [{"ansible.builtin.set_fact": facts}]}
@@ -104,6 +116,11 @@ def turns(tmp_path: Path, hosts: dict[str, dict[str, Any]], batches: list[Any], 
             **os.environ,
             "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
             "ANSIBLE_LIBRARY": str(tmp_path / "library"),
+            **(
+                {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+                if endpoint
+                else {}
+            ),
         },
         capture_output=True,
         text=True,
@@ -138,7 +155,7 @@ def test_a_turn_whose_last_tasks_fail_stays_open(tmp_path: Path) -> None:
     # ansible-core 2.17 breaks a long message into lines.
     said = " ".join(run.said.split())
     assert run.status == 2
-    assert "neuron_after_activation failed on a, and are run again by the next run: no pool" in said
+    assert "What comes after the activation failed on a, and is run again by the next run: no pool" in said
     assert (run.of("CHANGED"), run.of("AFTER")) == (["a", "b"], ["b"])
     assert [path.name for path in tmp_path.glob("turn-*")] == ["turn-a"]
 
