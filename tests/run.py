@@ -133,6 +133,7 @@ SLOW = [
     Part("launch", "pytest tests/fleet -m 'not thorough'", minutes=30),
     molecule("neuron_driver"),
     molecule("nxd_inference"),
+    molecule("vllm_proxy"),
     # The one plugin whose real code everybody can have.
     Part("served-optimum", "pytest tests/served --backend optimum_neuron", minutes=30),
     Part("hostile", "pytest tests/hostile", minutes=10),

@@ -31,7 +31,7 @@ MULTILINE = ("neuron_driver_repository_key", "vllm_source_key", "vllm_plugin_sou
 # EC2 finds instances by these, and reads * ? and \ in what it is asked for as signs for other names.
 FLEETS = ("launch_fleet", "terminate_fleet")
 # Never shown in a message. What is named *_environment may hold a key.
-SECRET = re.compile(r"_(api_key|environment)$")
+SECRET = re.compile(r"_(api_keys?|environment)$")
 # Facts that a role sets for the plays after it.
 FACTS = (
     "neuron_driver_reboot_required",

@@ -57,6 +57,7 @@ def test_every_option_of_every_role_and_playbook_is_tried() -> None:
         "nxd_inference",
         "vllm",
         "vllm_server",
+        "vllm_proxy",
         "launch",
         "terminate",
     } <= set(OWNERS)

@@ -33,7 +33,7 @@ def options_and_defaults(role: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return specs["main"]["options"], defaults
 
 
-def test_there_are_the_six_roles() -> None:
+def test_there_are_the_seven_roles() -> None:
     assert {role.name for role in ROLES} == {
         "neuron_driver",
         "neuron_venv",
@@ -41,6 +41,7 @@ def test_there_are_the_six_roles() -> None:
         "nxd_inference",
         "vllm",
         "vllm_server",
+        "vllm_proxy",
     }
 
 
