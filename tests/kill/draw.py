@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which boundaries and faults a session tries: a sample that is another each day, all, or those that are named.
 
-NEURONOPS_KILL   how many boundaries (1), with two faults for three of them; `all`; or places to repeat, such as
-                 `upgrade:controller:37,fault:disk-full`
+NEURONOPS_KILL   how many boundaries, with two faults for three of them; `all`; or places to repeat, such as
+                 `upgrade:controller:37,fault:disk-full`. When not set `one`: a boundary, or a fault of one host
 NEURONOPS_SEED   chooses the sample; the day when not set
 """
 
@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 SERIES = ("driver", "install", "upgrade", "rollback")
 HOW = ("controller", "host")
-USUAL = "1"
+USUAL = "one"
+# Those that need more than one host.
+OF_A_FLEET = ("broken-release-in-the-canary",)
 # A run of the driver's role compiles a kernel module: the sample leaves it to `all`.
 SAMPLED = ("install", "upgrade", "rollback")
 
@@ -42,7 +44,7 @@ class Draw:
 
 def are_named(wanted: str) -> bool:
     """Whether places are named, and neither a number of them nor all."""
-    return wanted != "all" and not wanted.isdigit()
+    return wanted not in ("all", USUAL) and not wanted.isdigit()
 
 
 def draws(wanted: str, seed: int, names: Sequence[str]) -> tuple[list[Draw], list[str]]:
@@ -52,6 +54,13 @@ def draws(wanted: str, seed: int, names: Sequence[str]) -> tuple[list[Draw], lis
     if are_named(wanted):
         return _named(wanted, names)
     chance = random.Random(seed)  # noqa: S311 - nothing is secret here
+    if wanted == USUAL:
+        boundaries, _ = draws("1", seed, names)
+        return (
+            (boundaries, [])
+            if chance.random() < 0.5
+            else ([], [chance.choice([name for name in names if name not in OF_A_FLEET])])
+        )
     # Each series before one of them a second time, and then in the other way.
     ways = {series: chance.sample(HOW, len(HOW)) for series in SAMPLED}
     order: list[tuple[str, str]] = []

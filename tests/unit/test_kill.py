@@ -23,6 +23,14 @@ from tests.kill.faults import FAULTS, reads
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
+def test_the_usual_sample_is_one_trial_of_one_host_and_another_each_day() -> None:
+    drawn = [draw.draws(draw.USUAL, seed, list(FAULTS)) for seed in range(20250101, 20250401)]
+    assert all(len(boundaries) + len(faults) == 1 for boundaries, faults in drawn)
+    assert {fault for _, faults in drawn for fault in faults} == {*FAULTS} - {*draw.OF_A_FLEET}
+    assert {one.series for boundaries, _ in drawn for one in boundaries} == {*draw.SAMPLED}
+    assert set(draw.OF_A_FLEET) <= set(FAULTS) and not draw.are_named(draw.USUAL)
+
+
 def test_the_sample_is_another_each_day_and_the_same_on_one() -> None:
     names = list(FAULTS)
     one, two = draw.draws("4", 20250101, names), draw.draws("4", 20250102, names)
