@@ -22,6 +22,7 @@ rm -rf "$copy"
 
 needed='^(\./)?(FILES\.json|MANIFEST\.json|README\.md|LICENSE|CHANGELOG\.rst|SECURITY\.md|changelogs/changelog\.yaml'
 needed+='|docs/(versions|launch|releases|faults|state|awx|tutorial|howto|troubleshooting|fleets)\.md|docs/iam/(launch|host|image|pull|targets)-policy\.json'
+needed+='|docs/monitoring/((prometheus|rules)\.yml|dashboard\.json)'
 needed+='|docs/pull/(user-data\.sh|requirements\.txt|association\.json)'
 needed+='|(data|inventories|meta|playbooks|plugins|roles)/.*)$'
 if tar -tzf "$artifact"/neuronops-vllm-*.tar.gz | grep -v '/$' | grep -vE "$needed"; then

@@ -123,8 +123,7 @@ def faults(scenario: str) -> Part:
 # disk has no room for more than two of them.
 SLOW = [
     molecule("default", "vllm_server"),  # site.yml from a bare host a second time would tell nothing more
-    molecule("vllm", "transformers_neuronx", "neuron_venv"),  # each leaves what the next is about
-    Part("kill", "pytest tests/kill -m 'not thorough'", minutes=45),
+    molecule("vllm", "transformers_neuronx"),  # the first leaves what the second is about
     Part("demo", f"{DEMO} python -m sandbox.demo", minutes=45),
     core_unit("2.17", "3.10"),
     UNIT,
@@ -134,6 +133,7 @@ SLOW = [
     molecule("neuron_driver"),
     molecule("nxd_inference"),
     molecule("vllm_proxy"),
+    molecule("neuron_monitoring"),
     # The one plugin whose real code everybody can have.
     Part("served-optimum", "pytest tests/served --backend optimum_neuron", minutes=30),
     Part("hostile", "pytest tests/hostile", minutes=10),
@@ -153,7 +153,7 @@ LONG = [
     Part("bake", "pytest tests/bake", minutes=40),
     Part("pull", "pytest tests/pull", minutes=40),
     Part("fuzz-long", f"{FUZZ_TOOLS} && NEURONOPS_FUZZ=20000 pytest tests/fuzz", minutes=45),
-    *(molecule(name) for name in ("hardened", "upgrade", "oldest")),
+    *(molecule(name) for name in ("neuron_venv", "hardened", "upgrade", "oldest")),
     *(faults(name) for name in ("neuron_driver", "neuron_venv", "transformers_neuronx", "vllm", "vllm_server")),
     core("2.21", "3.13"),
     core("2.20", "3.12"),
@@ -164,12 +164,13 @@ LONG = [
 # A role's scenario alone, from a bare host; what tests/hostile starts from a shell that is in the way.
 SHORT = "tests/unit/test_wheel_store.py tests/unit/test_stacks.py tests/fleet/test_launch.py"
 ALONE = [
-    *(molecule(name) for name in ("default", "vllm_server", "vllm", "transformers_neuronx", "neuron_venv")),
+    *(molecule(name) for name in ("default", "vllm_server", "vllm", "transformers_neuronx")),
+    Part("kill", "pytest tests/kill -m 'not thorough'", minutes=45),
     Part("short", f"pytest {SHORT} -k 'not test_launch or launch_groups or negative'"),
 ]
 
 # Of these `make test-all` has the whole, under another name.
-IN_OTHERS = ("unit", "launch", "kill", "server", "core-2.17-unit", "core-2.21-installed", "served-optimum")
+IN_OTHERS = ("unit", "launch", "server", "core-2.17-unit", "core-2.21-installed", "served-optimum")
 KNOWN = {part.name: part for part in SLOW + FAST + LONG + ALONE}
 
 NOT_RUN = 77  # a part's exit status when this machine lacks what it needs; its log says what

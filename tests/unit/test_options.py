@@ -58,6 +58,7 @@ def test_every_option_of_every_role_and_playbook_is_tried() -> None:
         "vllm",
         "vllm_server",
         "vllm_proxy",
+        "neuron_monitoring",
         "launch",
         "terminate",
     } <= set(OWNERS)

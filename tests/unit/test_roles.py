@@ -33,7 +33,7 @@ def options_and_defaults(role: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return specs["main"]["options"], defaults
 
 
-def test_there_are_the_seven_roles() -> None:
+def test_there_are_the_eight_roles() -> None:
     assert {role.name for role in ROLES} == {
         "neuron_driver",
         "neuron_venv",
@@ -42,6 +42,7 @@ def test_there_are_the_seven_roles() -> None:
         "vllm",
         "vllm_server",
         "vllm_proxy",
+        "neuron_monitoring",
     }
 
 
