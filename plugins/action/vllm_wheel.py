@@ -190,6 +190,8 @@ class ActionModule(ActionBase):
         mirror = Mirror(str(arguments["mirror"]), insecure, package) if arguments.get("mirror") else None
         bucket = Mirror(place, package=package) if is_bucket(place) else None
         elsewhere = [each for each in (bucket, mirror) if each]
+        # What comes out of the bucket is in a folder of this run alone, and is no change.
+        made_here: list[str] = []
 
         def check(manifest: dict[str, Any]) -> None:
             check_wheel(manifest, arguments)
@@ -221,6 +223,7 @@ class ActionModule(ActionBase):
             apart = wheels / "made" / folder.name
             if not (mirror and mirror.fetch(folder.name, apart, check)):
                 build(apart)
+            made_here.append(folder.name)
             result["built"] = bucket.put(folder.name, apart) and result["built"]
             kept = bucket.fetch(folder.name, folder, check)
             if not kept:
@@ -235,7 +238,8 @@ class ActionModule(ActionBase):
         if not manifest and (may_build or somewhere()):
             prepare = None if bucket else lambda: check_writable(wheels)
             try:
-                manifest, result["changed"] = store.once(folder, look, make, prepare)
+                manifest, made = store.once(folder, look, make, prepare)
+                result["changed"] = bool(made_here) if bucket else made
             except store.NotMadeError as error:
                 return {**result, "built": False, "failed": True, "msg": str(error)}
             except store.UnreachableError as error:

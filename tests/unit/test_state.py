@@ -401,6 +401,7 @@ def test_a_wheel_of_one_controller_is_that_of_the_next(bucket: Any, new_run: Any
     assert other.go(check_mode=True)["sha256"] == first["sha256"]
     second = other.go()
     assert (second["built"], other.built, second["sha256"]) == (False, 0, first["sha256"])
+    assert not second["changed"]
     assert Path(second["directory"], second["wheel"]).read_bytes() == b"one"
     new_run("third run")
     assert Builder(b"three").go(build=False)["sha256"] == first["sha256"]
