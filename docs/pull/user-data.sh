@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # User data of an instance that makes itself, with no controller (docs/fleets.md). cloud-init runs it once, as root, and
 # keeps what it says in /var/log/cloud-init-output.log; `sudo neuronops-pull` repeats the run of the playbook.

@@ -67,7 +67,7 @@ class Group:
 
     def is_target(self) -> bool:
         """Whether requests may come to the host from this group."""
-        state, reason, _ = self.health()
+        state, reason, _words = self.health()
         return reason != NO_TARGET and state != "draining"
 
     def remove(self) -> None:

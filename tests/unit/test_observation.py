@@ -71,7 +71,13 @@ def test_the_list_of_keys_is_that_of_the_documentation(module: str) -> None:
 def test_every_module_that_answers_a_host_is_checked() -> None:
     modules = {path.stem for path in (CHECKOUT / "plugins" / "modules").glob("*.py")}
     # These two answer their own action, which compares it with what was wanted; the others are none on a host.
-    assert modules - set(observation.ANSWERS) == {"fleet_instances", "options", "python_lock", "vllm_wheel"}
+    assert modules - set(observation.ANSWERS) == {
+        "fleet_instances",
+        "options",
+        "python_lock",
+        "target_groups",
+        "vllm_wheel",
+    }
     for module in observation.ANSWERS:
         action = importlib.import_module(f"ansible_collections.neuronops.vllm.plugins.action.{module}")
         assert issubclass(action.ActionModule, observation.CheckedAction) and module == action.ActionModule.MODULE

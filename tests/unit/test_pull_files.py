@@ -26,7 +26,7 @@ MOST = 16384
 
 
 def test_user_data_is_a_script_that_ec2_takes() -> None:
-    assert USER_DATA.startswith("#!/bin/bash\n") and len(USER_DATA.encode()) < MOST
+    assert USER_DATA.startswith("#!/usr/bin/env bash\n") and len(USER_DATA.encode()) < MOST
     done = subprocess.run(["bash", "-n"], input=USER_DATA, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

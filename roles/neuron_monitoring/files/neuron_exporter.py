@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Metrics of a Neuron host for Prometheus: what AWS's neuron-monitor says, and what neuronops.vllm has put there.
 
@@ -116,8 +115,8 @@ class Host:
         command = ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Version}", "aws-neuronx-dkms"]
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-            state, _, version = done.stdout.partition(" ")
-            installed = version.strip() if state == "installed" else ""
+            state, version = [*done.stdout.split(), "", ""][:2]
+            installed = version if state == "installed" else ""
         return loaded, installed
 
     def release(self) -> dict:
