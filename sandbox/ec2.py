@@ -324,6 +324,16 @@ class Reconciler:
             print(f"{identity}: could not be started: {error}", flush=True)
 
 
+def _is_here(address: str) -> bool:
+    """Whether this machine has an address."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+        return True
+
+
 def serve(settings: Settings, port: int) -> None:
     """Be the stand-in until SIGTERM."""
     images = settings.state / "amis.json"
@@ -342,15 +352,18 @@ def serve(settings: Settings, port: int) -> None:
 
     application = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", port, application, threaded=True, request_handler=Quiet)
-    inside = make_server(settings.gateway, 0, application, threaded=True, request_handler=Quiet)
-    for each in (server, inside):
+    servers = [server]
+    # Without the sandbox's network there are no hosts that could ask.
+    if _is_here(settings.gateway):
+        servers.append(make_server(settings.gateway, 0, application, threaded=True, request_handler=Quiet))
+    for each in servers:
         threading.Thread(target=each.serve_forever, daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
     ec2 = client(endpoint)
     state: dict[str, Any] = {
         "pid": os.getpid(),
         "endpoint": endpoint,
-        "endpoint_of_hosts": f"http://{settings.gateway}:{inside.server_port}",
+        "endpoint_of_hosts": f"http://{settings.gateway}:{servers[-1].server_port}" if len(servers) > 1 else "",
         **_seed(ec2, settings),
     }
     partial = state_file(settings).with_suffix(".partial")
@@ -368,8 +381,8 @@ def serve(settings: Settings, port: int) -> None:
             print(f"will try again: {error}", flush=True)
             ended.wait(2)
     with contextlib.suppress(Exception):
-        server.shutdown()
-        inside.shutdown()
+        for each in servers:
+            each.shutdown()
 
 
 if __name__ == "__main__":

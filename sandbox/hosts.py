@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ SYSTEMD = (
 # Names of AWS's and GitHub's servers that lead to the sandbox's own: the roles run with their default addresses.
 STOOD_IN_FOR = ("apt.repos.neuron.amazonaws.com", "pip.repos.neuron.amazonaws.com", "github.com")
 BOOT_SECONDS = 60
+REMOVE_SECONDS = 120
 FACTS = "/etc/neuronops-sandbox"
 _KNOWN_HOSTS_LOCK = threading.Lock()
 
@@ -146,19 +148,31 @@ def disconnect(settings: Settings) -> None:
         subprocess.run(["ssh", "-o", f"ControlPath={control}", "-O", "exit", "host"], capture_output=True, check=False)
 
 
+def _remove(names: Callable[[], list[str]]) -> None:
+    """Remove containers until none is left; the stand-in for EC2 may have begun with some of them when it was ended."""
+    deadline = time.monotonic() + REMOVE_SECONDS
+    while found := names():
+        try:
+            docker("rm", "--force", "--volumes", *found)
+        except SandboxError as error:
+            if "already in progress" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
 def remove_instances(settings: Settings) -> None:
     """Remove the hosts that stand in for instances."""
-    names = [entry["name"] for entry in listing(settings) if "neuronops.instance" in entry]
-    if names:
-        docker("rm", "--force", "--volumes", *names)
+    _remove(lambda: [entry["name"] for entry in listing(settings) if "neuronops.instance" in entry])
 
 
 def remove(settings: Settings) -> None:
     """Remove every container on the sandbox's network, whoever made it there."""
-    names = {entry["name"] for entry in listing(settings)}
-    names |= set(docker("ps", "--all", "--filter", f"network={settings.name}", "--format", "{{.Names}}").split())
-    if names:
-        docker("rm", "--force", "--volumes", *sorted(names))
+
+    def names() -> list[str]:
+        of_the_network = docker("ps", "--all", "--filter", f"network={settings.name}", "--format", "{{.Names}}")
+        return sorted({entry["name"] for entry in listing(settings)} | set(of_the_network.split()))
+
+    _remove(names)
 
 
 def start_repositories(settings: Settings, image: str) -> None:

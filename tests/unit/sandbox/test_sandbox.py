@@ -405,3 +405,26 @@ class TestDemo:
         assert made.system == "debian11"
         made.stack = {"pythons": ["3.9", "3.10", "3.11"]}
         assert made.system == "debian12"
+
+
+def test_a_host_that_is_being_removed_already_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, asked = ["one", "two"], []
+
+    def docker(*arguments: str, **_: object) -> str:
+        asked.append(arguments)
+        if len(asked) == 1:
+            there.remove("one")
+            raise SandboxError("docker rm failed: removal of container one is already in progress")
+        there.clear()
+        return ""
+
+    monkeypatch.setattr(hosts, "docker", docker)
+    hosts._remove(lambda: list(there))
+    assert [arguments[3:] for arguments in asked] == [("one", "two"), ("two",)] and there == []
+
+    def broken(*_: str, **__: object) -> str:
+        raise SandboxError("docker rm failed: no space left on device")
+
+    monkeypatch.setattr(hosts, "docker", broken)
+    with pytest.raises(SandboxError, match="no space left"):
+        hosts._remove(lambda: ["three"])
